@@ -1,0 +1,27 @@
+//! The command line as it is typed.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::output::Status;
+
+/// GPUs for containers: makes, checks and explains Container Device Interface specs.
+///
+/// Exit status: 0 done, 1 failed, 2 usage, 3 no driver or no GPU,
+/// 4 does not resolve, is invalid or conflicts, 5 stale.
+#[derive(Debug, Parser)]
+#[command(name = "cdi-gen", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One noun or verb each, in a file of its own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<Status> {
+        match self {}
+    }
+}

@@ -1,0 +1,18 @@
+//! cdi-gen: makes, checks and explains CDI specs for the GPUs of this host.
+
+mod cli;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command.run() {
+        Ok(status) => status.into(),
+        Err(error) => {
+            output::error(&error);
+            output::Status::of(&error).into()
+        }
+    }
+}

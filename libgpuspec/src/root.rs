@@ -1,0 +1,534 @@
+//! A file tree that is never stepped out of: the only door to a host's, a driver's or a container's files.
+//!
+//! Every path given to a [`Root`] is *inside* it: absolute or relative makes no difference, `..`
+//! stops at the root, and every symbolic link, absolute or not, resolves inside
+//! (openat2(2), `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`). Reading opens regular files only,
+//! without blocking; absence is `Ok(None)`. Writing goes through a [`Directory`]: one descriptor,
+//! one name, and what stands there is replaced by a new inode or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use pathrs::flags::OpenFlags;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// Most entries read of one directory; ten times the largest library directory seen.
+const MAX_ENTRIES: usize = 100_000;
+
+/// A directory below which all paths stay.
+#[derive(Debug)]
+pub struct Root {
+    inner: pathrs::Root,
+    path: Utf8PathBuf,
+    recorded: Option<BTreeMap<Utf8PathBuf, Entry>>,
+}
+
+/// What a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// Anything else, or not told by the file system.
+    Unknown,
+}
+
+impl Kind {
+    /// The word for messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::File => "regular file",
+            Kind::Directory => "directory",
+            Kind::Symlink => "symbolic link",
+            Kind::CharDevice => "character device",
+            Kind::BlockDevice => "block device",
+            Kind::Fifo => "FIFO",
+            Kind::Socket => "socket",
+            Kind::Unknown => "file of unknown type",
+        }
+    }
+}
+
+impl From<FileType> for Kind {
+    fn from(file_type: FileType) -> Self {
+        match file_type {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::CharDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::Unknown => Kind::Unknown,
+        }
+    }
+}
+
+/// What stat(2) says of a file, as far as anyone here asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, 0 to 07777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Device major number, 0 unless a device.
+    pub major: u32,
+    /// Device minor number, 0 unless a device.
+    pub minor: u32,
+}
+
+impl From<fs::Stat> for Entry {
+    fn from(stat: fs::Stat) -> Self {
+        Entry {
+            kind: FileType::from_raw_mode(stat.st_mode).into(),
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            major: fs::major(stat.st_rdev),
+            minor: fs::minor(stat.st_rdev),
+        }
+    }
+}
+
+/// A regular file opened for ranged reads.
+#[derive(Debug)]
+pub struct Opened {
+    /// The descriptor, read-only.
+    pub file: File,
+    /// Its size in bytes when it was opened.
+    pub size: u64,
+}
+
+impl Opened {
+    /// Up to `length` bytes from `offset`; fewer only where the file ends.
+    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length.min(left)];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(done);
+        Ok(bytes)
+    }
+}
+
+impl Root {
+    /// Opens the directory at `path` of this machine; the last component may be a link.
+    pub fn open(path: &Utf8Path) -> Result<Root> {
+        let failed =
+            |source: io::Error| Error::Io { path: path.to_owned(), action: "opening it as a root", source };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = fs::open(path.as_std_path(), flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+        Ok(Root { inner: pathrs::Root::from_fd(fd), path: path.to_owned(), recorded: None })
+    }
+
+    /// The same tree with device nodes known from a record instead of from disk: a captured host,
+    /// or an image that is built where no node can be made. Paths are inside the root, absolute.
+    pub fn with_recorded_nodes(mut self, nodes: BTreeMap<Utf8PathBuf, Entry>) -> Root {
+        self.recorded = Some(nodes);
+        self
+    }
+
+    /// The directory's own path on this machine.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// A path inside this root as it reads on this machine.
+    pub fn outside(&self, inside: &Utf8Path) -> Utf8PathBuf {
+        self.path.join(inside.as_str().trim_start_matches('/'))
+    }
+
+    /// Whether this is the machine's own root directory.
+    pub fn is_machine_root(&self) -> Result<bool> {
+        let own = fs::fstat(&self.inner)
+            .map_err(|errno| self.error("/".into(), "reading its status", errno.into()))?;
+        let machine =
+            fs::stat("/").map_err(|errno| self.error("/".into(), "reading its status", errno.into()))?;
+        Ok((own.st_dev, own.st_ino) == (machine.st_dev, machine.st_ino))
+    }
+
+    /// What is at `path` itself; a link is not followed at the end.
+    pub fn entry(&self, path: &Utf8Path) -> Result<Option<Entry>> {
+        if let Some(recorded) = self.recorded(path) {
+            return Ok(Some(recorded));
+        }
+        self.status(path, self.inner.resolve_nofollow(path.as_std_path()))
+    }
+
+    /// What `path` leads to, links followed.
+    pub fn target(&self, path: &Utf8Path) -> Result<Option<Entry>> {
+        if let Some(recorded) = self.recorded(path) {
+            return Ok(Some(recorded));
+        }
+        self.status(path, self.inner.resolve(path.as_std_path()))
+    }
+
+    fn recorded(&self, path: &Utf8Path) -> Option<Entry> {
+        self.recorded.as_ref().and_then(|nodes| nodes.get(path).cloned())
+    }
+
+    fn status(
+        &self,
+        path: &Utf8Path,
+        handle: std::result::Result<pathrs::Handle, pathrs::error::Error>,
+    ) -> Result<Option<Entry>> {
+        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
+        let stat =
+            fs::fstat(&handle).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
+        Ok(Some(stat.into()))
+    }
+
+    /// Opens a regular file for reading; anything else that is there is an error, nothing blocks.
+    ///
+    /// The type is judged on an `O_PATH` descriptor first: opening a device can have effects.
+    pub fn open_file(&self, path: &Utf8Path) -> Result<Option<Opened>> {
+        let handle = self.inner.resolve(path.as_std_path());
+        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
+        let stat =
+            fs::fstat(&handle).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
+        let entry = Entry::from(stat);
+        if entry.kind != Kind::File {
+            return Err(Error::NotRegular { path: self.outside(path), kind: entry.kind.word() });
+        }
+        let flags = OpenFlags::O_RDONLY | OpenFlags::O_NONBLOCK | OpenFlags::O_NOCTTY | OpenFlags::O_CLOEXEC;
+        let file = handle.reopen(flags).map_err(|error| self.error(path, "opening it", system(&error)))?;
+        Ok(Some(Opened { file, size: entry.size }))
+    }
+
+    /// A regular file's bytes; one of more than `limit` bytes is an error.
+    pub fn read(&self, path: &Utf8Path, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(opened) = self.open_file(path)? else { return Ok(None) };
+        let too_large = || Error::TooLarge { path: self.outside(path), limit };
+        if opened.size > limit {
+            return Err(too_large());
+        }
+        // Files of /proc and /sys say size 0, and any file can grow: the limit counts, not the size.
+        let mut bytes = Vec::with_capacity(usize::try_from(opened.size).unwrap_or(0) + 1);
+        let read = opened.file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|source| self.error(path, "reading it", source))?;
+        if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(Some(bytes)) }
+    }
+
+    /// A regular file's text, bytes that are no UTF-8 replaced.
+    pub fn read_text(&self, path: &Utf8Path, limit: u64) -> Result<Option<String>> {
+        Ok(self.read(path, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The names in a directory with what each is, sorted; names that are no UTF-8 are left out.
+    pub fn list(&self, path: &Utf8Path) -> Result<Option<Vec<(String, Kind)>>> {
+        let flags =
+            OpenFlags::O_RDONLY | OpenFlags::O_DIRECTORY | OpenFlags::O_NONBLOCK | OpenFlags::O_CLOEXEC;
+        let opened = self.inner.open_subpath(path.as_std_path(), flags);
+        let mut names = match self.found(path, "opening the directory", opened)? {
+            Some(fd) => self.names(path, fd.as_fd())?,
+            None if self.recorded.is_none() => return Ok(None),
+            None => Vec::new(),
+        };
+        let recorded = self.recorded.iter().flatten().filter(|(node, _)| node.parent() == Some(path));
+        names.extend(recorded.filter_map(|(node, entry)| Some((node.file_name()?.to_owned(), entry.kind))));
+        names.sort();
+        names.dedup();
+        Ok(Some(names))
+    }
+
+    fn names(&self, path: &Utf8Path, fd: BorrowedFd<'_>) -> Result<Vec<(String, Kind)>> {
+        let failed = |errno: Errno| self.error(path, "reading the directory", errno.into());
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(fd).map_err(failed)?.take(MAX_ENTRIES) {
+            let entry = entry.map_err(failed)?;
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push((name.to_owned(), entry.file_type().into())),
+            }
+        }
+        Ok(names)
+    }
+
+    /// The text of a symbolic link; `None` also where something else is there.
+    pub fn read_link(&self, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
+        let handle = self.inner.resolve_nofollow(path.as_std_path());
+        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
+        self.link_text(path, fs::readlinkat(&handle, "", Vec::new()))
+    }
+
+    fn link_text(
+        &self,
+        path: &Utf8Path,
+        read: rustix::io::Result<std::ffi::CString>,
+    ) -> Result<Option<Utf8PathBuf>> {
+        match read {
+            Ok(text) => Ok(text.into_string().ok().map(Utf8PathBuf::from)),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error(path, "reading the link", errno.into())),
+        }
+    }
+
+    /// The path inside this root that `path` leads to once every link is followed.
+    ///
+    /// Asks the kernel for the descriptor's path (proc(5), `/proc/self/fd`).
+    pub fn resolve(&self, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
+        let handle = self.inner.resolve(path.as_std_path());
+        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
+        let (root, found) =
+            (self.descriptor_path(self.inner.as_fd())?, self.descriptor_path(handle.as_fd())?);
+        match found.strip_prefix(&root) {
+            Ok(inside) => Ok(Some(Utf8Path::new("/").join(inside))),
+            Err(_) => Err(Error::Format { path: found, reason: format!("lies outside {root}") }),
+        }
+    }
+
+    fn descriptor_path(&self, fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
+        use std::os::fd::AsRawFd;
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let text = fs::readlink(&link, Vec::new()).map_err(|errno| Error::Io {
+            path: link.into(),
+            action: "asking for a descriptor's path (is /proc mounted?)",
+            source: errno.into(),
+        })?;
+        let lossy = |text: std::ffi::IntoStringError| text.into_cstring().to_string_lossy().into_owned();
+        Ok(text.into_string().unwrap_or_else(lossy).into())
+    }
+
+    /// The directory at `path`, for work on single names in it.
+    pub fn directory(&self, path: &Utf8Path) -> Result<Option<Directory>> {
+        let flags = OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_CLOEXEC;
+        let opened = self.inner.open_subpath(path.as_std_path(), flags);
+        let found = self.found(path, "opening the directory", opened)?;
+        Ok(found.map(|file| Directory { fd: file.into(), path: self.outside(path) }))
+    }
+
+    /// The directory at `path`, made with mode 0755 where it or a parent is missing.
+    pub fn make_directory(&self, path: &Utf8Path) -> Result<Directory> {
+        if let Some(directory) = self.directory(path)? {
+            return Ok(directory);
+        }
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let made = self.inner.mkdir_all(path.as_std_path(), &permissions);
+        let handle = made.map_err(|error| self.error(path, "making the directory", system(&error)))?;
+        Ok(Directory { fd: handle.into(), path: self.outside(path) })
+    }
+
+    fn found<T>(
+        &self,
+        path: &Utf8Path,
+        action: &'static str,
+        opened: std::result::Result<T, pathrs::error::Error>,
+    ) -> Result<Option<T>> {
+        match opened {
+            Ok(found) => Ok(Some(found)),
+            Err(error) => {
+                let source = system(&error);
+                match source.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+                    _ => Err(self.error(path, action, source)),
+                }
+            }
+        }
+    }
+
+    fn error(&self, path: &Utf8Path, action: &'static str, source: io::Error) -> Error {
+        Error::Io { path: self.outside(path), action, source }
+    }
+}
+
+/// The system's own error inside a resolver's.
+fn system(error: &pathrs::error::Error) -> io::Error {
+    match error.kind() {
+        pathrs::error::ErrorKind::OsError(Some(code)) => io::Error::from_raw_os_error(code),
+        _ => io::Error::other(crate::error::chain(error)),
+    }
+}
+
+/// One opened directory of a [`Root`]; names in it are single components.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: Utf8PathBuf,
+}
+
+/// Whether a replaced file must outlive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// fsync(2) the file before the rename and the directory after it: specs of a host.
+    Synced,
+    /// Leave it to the kernel: files in a container's tree, which are made anew at each start.
+    Lazy,
+}
+
+impl Directory {
+    /// What stands at `name`, links not followed.
+    pub fn entry(&self, name: &str) -> Result<Option<Entry>> {
+        match fs::statat(&self.fd, self.component(name)?, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error(name, "reading its status", errno)),
+        }
+    }
+
+    /// The text of the symbolic link `name`; `None` where something else or nothing is there.
+    pub fn read_link(&self, name: &str) -> Result<Option<Utf8PathBuf>> {
+        match fs::readlinkat(&self.fd, self.component(name)?, Vec::new()) {
+            Ok(text) => Ok(text.into_string().ok().map(Utf8PathBuf::from)),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error(name, "reading the link", errno)),
+        }
+    }
+
+    /// Makes `name` a link to `target`, atomically in place of a file or another link.
+    ///
+    /// A mount point (EBUSY) or a directory at `name` is an error.
+    pub fn symlink(&self, name: &str, target: &Utf8Path) -> Result<()> {
+        let name = self.component(name)?;
+        match fs::symlinkat(target.as_str(), &self.fd, name) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.error(name, "making a link", errno)),
+        }
+        self.replace_with(name, "replacing it by a link", |temporary| {
+            fs::symlinkat(target.as_str(), &self.fd, temporary)
+        })
+    }
+
+    /// Puts a file of these bytes and this mode at `name`: written beside it, renamed into place.
+    ///
+    /// `owner` is given where the new inode must not belong to the writer.
+    pub fn replace_file(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        durability: Durability,
+    ) -> Result<()> {
+        let name = self.component(name)?;
+        self.replace_with(name, "writing it", |temporary| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = fs::openat(&self.fd, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+            let written = write_all(fd, bytes, mode, owner, durability);
+            written.inspect_err(|_| self.forget(temporary))
+        })?;
+        if durability == Durability::Synced {
+            self.sync(name)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, name: &str) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = fs::openat(&self.fd, ".", flags, Mode::empty());
+        readable.and_then(fs::fsync).map_err(|errno| self.error(name, "syncing its directory", errno))
+    }
+
+    /// Removes the file or link `name`; its absence is no error.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        match fs::unlinkat(&self.fd, self.component(name)?, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.error(name, "removing it", errno)),
+        }
+    }
+
+    /// Gives the file `from` the name `to`, in this directory, in place of what is there.
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        fs::renameat(&self.fd, self.component(from)?, &self.fd, self.component(to)?)
+            .map_err(|errno| self.error(to, "renaming into place", errno))
+    }
+
+    /// The directory's path on this machine, for messages.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    fn replace_with(
+        &self,
+        name: &str,
+        action: &'static str,
+        make: impl Fn(&str) -> rustix::io::Result<()>,
+    ) -> Result<()> {
+        for attempt in 0..8 {
+            let temporary = temporary_name(name, attempt);
+            match make(&temporary) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(errno) => return Err(self.error(name, action, errno)),
+            }
+            let renamed = fs::renameat(&self.fd, &temporary, &self.fd, name);
+            return renamed.map_err(|errno| {
+                self.forget(&temporary);
+                self.error(name, action, errno)
+            });
+        }
+        Err(self.error(name, action, Errno::EXIST))
+    }
+
+    /// Drops a temporary name after a failure; nothing more can be done if that fails too.
+    fn forget(&self, temporary: &str) {
+        let _ = fs::unlinkat(&self.fd, temporary, AtFlags::empty());
+    }
+
+    fn component<'a>(&self, name: &'a str) -> Result<&'a str> {
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+            return Err(self.error(name, "taking it as one name", Errno::INVAL));
+        }
+        Ok(name)
+    }
+
+    fn error(&self, name: &str, action: &'static str, errno: Errno) -> Error {
+        Error::Io { path: self.path.join(name), action, source: errno.into() }
+    }
+}
+
+fn write_all(
+    fd: OwnedFd,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    durability: Durability,
+) -> rustix::io::Result<()> {
+    if let Some((uid, gid)) = owner {
+        let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
+        fs::fchown(&fd, Some(uid), Some(gid))?;
+    }
+    fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+    let mut file = File::from(fd);
+    file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    if durability == Durability::Synced { fs::fsync(&file) } else { Ok(()) }
+}
+
+/// A name beside `name` that no reader takes for a spec or a library, unlikely to be taken.
+fn temporary_name(name: &str, attempt: u32) -> String {
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let stem: String = name.chars().take(100).collect();
+    format!(".{stem}.{:x}-{:x}{attempt}.tmp", std::process::id(), clock.tv_nsec)
+}
