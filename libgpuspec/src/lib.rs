@@ -2,6 +2,7 @@
 
 pub mod cdi;
 pub mod error;
+pub mod ldcache;
 pub mod notice;
 pub mod root;
 
