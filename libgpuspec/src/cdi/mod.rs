@@ -1,5 +1,18 @@
-//! The Container Device Interface: its documents as values.
+//! The Container Device Interface: its documents as values, their rules, their text.
 
-pub mod spec;
+pub mod json;
+mod name;
+mod place;
+mod problem;
+mod spec;
+mod validate;
+mod version;
+#[cfg(feature = "yaml")]
+pub mod yaml;
 
+pub use name::{NameError, PartError, QualifiedName, check_device, check_vendor_or_class};
+pub use place::{DocumentPath, Position, Step};
+pub use problem::{HOOK_NAMES, Problem, SerializeError, Violation};
 pub use spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
+pub use validate::{validate, validate_to_write};
+pub use version::{UnknownVersion, Version, minimum_version};
