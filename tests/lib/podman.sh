@@ -1,0 +1,45 @@
+# shellcheck shell=bash
+# Podman as this machine allows it: a private store, private spec directories, and what limits and cgroups require.
+# None of this is needed on an ordinary host; nothing of it is known to the programs under test.
+
+# podman_room DIR: sets podman up with its configuration in DIR; later calls of podman in this process use it.
+podman_room() {
+  cat >"$1/storage.conf" <<CONF
+[storage]
+driver = "overlay"
+graphroot = "$CACHE/podman"
+runroot = "/run/libgpuspec-tests"
+CONF
+  cat >"$1/containers.conf" <<CONF
+[containers]
+netns = "host"
+log_driver = "k8s-file"
+$(podman_limits)
+[engine]
+cgroup_manager = "$([ -d /run/systemd/system ] && echo systemd || echo cgroupfs)"
+events_logger = "file"
+CONF
+  export CONTAINERS_STORAGE_CONF=$1/storage.conf CONTAINERS_CONF=$1/containers.conf
+}
+
+# Without CAP_SYS_RESOURCE (bit 24) nobody may raise a limit, and podman asks for high ones unless told otherwise
+# (after lowering its own): ask for what every process has.
+podman_limits() {
+  local capabilities
+  capabilities=$((16#$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)))
+  ((capabilities >> 24 & 1)) ||
+    echo 'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]'
+}
+
+# in_private_mounts COMMAND…: runs it where /etc/cdi and /run/cdi are empty and its own, so that no spec of this
+# machine is read or touched; and where no second, empty cgroup hierarchy confuses the OCI runtime (hybrid hosts).
+in_private_mounts() {
+  # shellcheck disable=SC2016 # expanded inside
+  unshare --mount bash -euc '
+    for dir in /etc/cdi /run/cdi; do
+      mkdir -p "$dir"
+      mount -t tmpfs -o mode=0755 tmpfs "$dir"
+    done
+    ! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
+    exec "$@"' in_private_mounts "$@"
+}

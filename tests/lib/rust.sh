@@ -1,0 +1,36 @@
+# shellcheck shell=bash
+# The Rust toolchain: the machine's own when it is new enough, else the distribution's newer one.
+
+RUST_MINIMUM=91 # of 1.91, the first cargo that knows the target "host-tuple" (.cargo/config.toml)
+
+need_rust() {
+  local minor
+  need cc=gcc || return 1
+  if minor=$(rust_minor) && [ "$minor" -ge "$RUST_MINIMUM" ]; then
+    return
+  fi
+  say "no cargo of at least 1.$RUST_MINIMUM here; trying the distribution's cargo-web"
+  install_packages cargo-web rustc-web rustfmt-web rust-web-clippy libc6-dev || return 1
+  hash -r
+  minor=$(rust_minor) && [ "$minor" -ge "$RUST_MINIMUM" ] && return
+  say "still no cargo of at least 1.$RUST_MINIMUM: install one with rustup (https://rustup.rs)"
+  return 1
+}
+
+rust_minor() { cargo --version 2>/dev/null | sed -nE 's/^cargo 1\.([0-9]+)\..*/\1/p' | grep .; }
+
+# built NAME: where `cargo build --release` leaves the program NAME.
+built() {
+  local target
+  target=$(rustc -vV | sed -n 's/^host: //p')
+  printf '%s\n' "${CARGO_TARGET_DIR:-$CHECKOUT/target}/$target/release/$1"
+}
+
+# The two programs, as a user would build them. One package a command: cargo unifies features within one.
+build_programs() {
+  (
+    cd "$CHECKOUT"
+    cargo build --quiet --locked --release --package oci-hook
+    cargo build --quiet --locked --release --package cdi-gen
+  )
+}
