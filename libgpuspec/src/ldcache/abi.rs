@@ -61,10 +61,10 @@ impl Abi {
 
     /// The `flags` of a cache entry for this ABI.
     pub fn flags(self) -> u32 {
-        match self {
-            Abi::Other(flags) => flags,
-            known => TABLE.iter().find(|(abi, _, _)| *abi == known).map_or(0, |(_, flags, _)| *flags),
+        if let Abi::Other(flags) = self {
+            return flags;
         }
+        TABLE.iter().find(|(abi, _, _)| *abi == self).map_or(0, |(_, flags, _)| *flags)
     }
 }
 

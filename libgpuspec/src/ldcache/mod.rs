@@ -7,6 +7,9 @@
 //! file's length.
 
 mod abi;
+mod extension;
+mod insert;
+mod order;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +18,7 @@ use std::ops::Range;
 use camino::Utf8PathBuf;
 
 pub use abi::Abi;
+pub use insert::{Library, insert};
 
 /// Largest cache that is looked at; the largest seen (a full desktop's) has 0.4 MiB.
 pub const MAX_SIZE: u64 = 16 << 20;
@@ -33,7 +37,7 @@ const MAX_STRING: usize = 4096;
 const MAX_REUSE: usize = 8;
 
 /// Why bytes are no loader cache that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub(crate) &'static str);
 
@@ -79,6 +83,10 @@ struct Cache<'a> {
     count: usize,
     /// The string table, in `body`.
     strings: Range<usize>,
+    /// Where the extension block starts, in `body`.
+    extension: Option<usize>,
+    /// What the extension block's offsets, which count from the file's start, exceed those in `body`.
+    base: usize,
 }
 
 /// One entry as it stands in the file.
@@ -109,12 +117,13 @@ impl<'a> Cache<'a> {
         }
         let (count, length) = (number(body, 20).unwrap_or(0), number(body, 24).unwrap_or(0));
         let start = count.checked_mul(ENTRY).and_then(|entries| entries.checked_add(HEADER));
-        let start = start.filter(|start| *start <= body.len()).ok_or(truncated.clone())?;
+        let start = start.filter(|start| *start <= body.len()).ok_or(truncated)?;
         let end = start.checked_add(length).filter(|end| *end <= body.len()).ok_or(truncated)?;
-        if let Some(offset @ 1..) = number(body, 32) {
-            extension_start(body, base, offset, end)?;
-        }
-        Ok(Cache { body, count, strings: start..end })
+        let extension = match number(body, 32) {
+            None | Some(0) => None,
+            Some(offset) => Some(extension::start(body, base, offset, end)?),
+        };
+        Ok(Cache { body, count, strings: start..end, extension, base })
     }
 
     fn records(&self) -> impl Iterator<Item = Record> {
@@ -163,12 +172,6 @@ fn header(file: &[u8]) -> Result<usize, Malformed> {
         .into_iter()
         .find(|base| file.get(*base..).is_some_and(|body| body.starts_with(MAGIC)))
         .ok_or(Malformed("a loader cache of the old format alone (ld.so-1.7.0)"))
-}
-
-/// An extension block lies behind the strings, on a multiple of four.
-fn extension_start(body: &[u8], base: usize, offset: usize, strings_end: usize) -> Result<usize, Malformed> {
-    let start = offset.checked_sub(base).filter(|start| offset.is_multiple_of(4) && *start >= strings_end);
-    start.filter(|start| *start < body.len()).ok_or(Malformed("its extension block lies in an odd place"))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<usize> {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A cache as glibc lays it out; `(name, path, flags, hwcap)` in the order given.
-fn build(entries: &[(&str, &str, u32, u64)]) -> Vec<u8> {
+pub(super) fn build(entries: &[(&str, &str, u32, u64)]) -> Vec<u8> {
     let strings_start = HEADER + entries.len() * ENTRY;
     let (mut table, mut strings) = (Vec::new(), Vec::new());
     for (name, path, flags, hwcap) in entries {
@@ -27,7 +27,7 @@ fn build(entries: &[(&str, &str, u32, u64)]) -> Vec<u8> {
 }
 
 /// The same behind a table of the old format, as `ldconfig -c compat` writes it.
-fn behind_old_format(file: &[u8], old_entries: usize) -> Vec<u8> {
+pub(super) fn behind_old_format(file: &[u8], old_entries: usize) -> Vec<u8> {
     let mut both = OLD_MAGIC.to_vec();
     both.push(0);
     both.extend((old_entries as u32).to_ne_bytes());
@@ -35,6 +35,36 @@ fn behind_old_format(file: &[u8], old_entries: usize) -> Vec<u8> {
     both.resize(both.len().next_multiple_of(8), 0);
     both.extend(file);
     both
+}
+
+/// The cache with these hwcaps names in an extension block, behind an old table where one is asked for.
+pub(super) fn with_extension(file: &[u8], hwcaps: &[&str], old_entries: Option<usize>) -> Vec<u8> {
+    let word = |number: usize| (number as u32).to_ne_bytes();
+    let (count, length) = (number(file, 20).unwrap(), number(file, 24).unwrap());
+    let mut file = file.to_vec();
+    let names: Vec<usize> = hwcaps
+        .iter()
+        .map(|name| {
+            file.extend(name.as_bytes());
+            file.push(0);
+            file.len() - name.len() - 1
+        })
+        .collect();
+    let strings = file.len() - HEADER - count * ENTRY;
+    assert!(strings > length);
+    file[24..28].copy_from_slice(&word(strings));
+    let base = old_entries.map_or(0, |count| behind_old_format(&[], count).len());
+    file.resize(file.len().next_multiple_of(4), 0);
+    let generator = b"made by a test";
+    let block = file.len() + base;
+    file[32..36].copy_from_slice(&word(block));
+    let (text, list) = (block + 8 + 32, block + 8 + 32 + 16);
+    let words = [0xeaa4_2174, 2, 0, 0, text, generator.len(), 1, 0, list, 4 * names.len()];
+    words.iter().for_each(|number| file.extend(word(*number)));
+    file.extend(generator);
+    file.extend([0; 2]);
+    names.iter().for_each(|name| file.extend(word(*name)));
+    old_entries.map_or(file.clone(), |count| behind_old_format(&file, count))
 }
 
 const SAMPLE: [(&str, &str, u32, u64); 3] = [
