@@ -56,6 +56,10 @@ impl Abi {
 
     /// The ABI of a cache entry's `flags`.
     pub fn from_flags(flags: u32) -> Abi {
+        // A 32-bit library that needs no libc: ldconfig cannot tell for which one it was made.
+        if flags == 0x0001 {
+            return Abi::I386;
+        }
         TABLE.iter().find(|(_, known, _)| *known == flags).map_or(Abi::Other(flags), |(abi, _, _)| *abi)
     }
 
@@ -100,6 +104,7 @@ mod tests {
             assert_eq!((Abi::from_flags(flags), abi.flags()), (abi, flags));
             assert_eq!((word.parse(), abi.to_string()), (Ok(abi), word.to_owned()));
         }
+        assert_eq!(Abi::from_flags(0x0001), Abi::I386);
         assert_eq!(Abi::from_flags(0x0403), Abi::Other(0x0403));
         assert_eq!(Abi::Other(0x0403).to_string(), "0x0403");
         assert_eq!("0x0403".parse::<Abi>(), Err(UnknownAbi));

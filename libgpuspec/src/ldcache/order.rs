@@ -14,9 +14,8 @@ pub(super) fn compare(left: &[u8], right: &[u8]) -> Ordering {
             ([], []) => return Ordering::Equal,
             ([a, ..], [b, ..]) if a.is_ascii_digit() && b.is_ascii_digit() => {
                 let (a, b) = (take_number(&mut left), take_number(&mut right));
-                match a.wrapping_sub(b).cmp(&0) {
-                    Ordering::Equal => {}
-                    unequal => return unequal,
+                if a != b {
+                    return a.wrapping_sub(b).cmp(&0);
                 }
             }
             ([a, ..], _) if a.is_ascii_digit() => return Ordering::Greater,

@@ -1,0 +1,95 @@
+//! Stub shared objects: the few hundred bytes that a loader, `ldconfig` and `readelf` take for a library.
+
+/// What the stub says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Stub<'a> {
+    /// `EI_CLASS`: 1 for 32 bits, 2 for 64.
+    pub class: u8,
+    /// `e_machine`.
+    pub machine: u16,
+    /// DT_SONAME.
+    pub soname: &'a str,
+    /// DT_NEEDED, in order.
+    pub needed: &'a [&'a str],
+}
+
+impl<'a> Stub<'a> {
+    /// A 64-bit x86 library that needs nothing.
+    pub fn x86_64(soname: &'a str) -> Stub<'a> {
+        Stub { class: 2, machine: 62, soname, needed: &[] }
+    }
+
+    /// A 32-bit x86 library. It needs libc, by which alone `ldconfig` tells glibc's from older ones.
+    pub fn i386(soname: &'a str) -> Stub<'a> {
+        Stub { class: 1, machine: 3, soname, needed: &["libc.so.6"] }
+    }
+
+    /// The file: ELF header, PT_LOAD over all of it at address 0, PT_DYNAMIC, its strings, and the four
+    /// section headers that some readers insist on. Little-endian.
+    pub fn bytes(&self) -> Vec<u8> {
+        let wide = self.class == 2;
+        let (header, segment, dynamic, section) = if wide { (64, 56, 16, 64) } else { (52, 32, 8, 40) };
+        let mut strings = vec![0];
+        let mut entries = Vec::new();
+        for (tag, text) in self.needed.iter().map(|needed| (1, *needed)).chain([(14, self.soname)]) {
+            entries.push((tag, strings.len() as u64));
+            strings.extend(text.as_bytes());
+            strings.push(0);
+        }
+        let section_names = strings.len();
+        strings.extend(b".dynstr\0.dynamic\0.shstrtab\0");
+        let dynamic_start = header + 2 * segment;
+        let dynamic_size = dynamic * (entries.len() + 3);
+        let strings_start = dynamic_start + dynamic_size;
+        let sections_start = (strings_start + strings.len()).next_multiple_of(8);
+        let size = sections_start + 4 * section;
+        entries.extend([(5, strings_start as u64), (10, strings.len() as u64), (0, 0)]);
+
+        let mut file = Vec::with_capacity(size);
+        let half = |file: &mut Vec<u8>, number: usize| file.extend((number as u16).to_le_bytes());
+        let word = |file: &mut Vec<u8>, number: usize| file.extend((number as u32).to_le_bytes());
+        let long = |file: &mut Vec<u8>, number: usize| match wide {
+            true => file.extend((number as u64).to_le_bytes()),
+            false => file.extend((number as u32).to_le_bytes()),
+        };
+        file.extend([0x7f, b'E', b'L', b'F', self.class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        half(&mut file, 3);
+        half(&mut file, usize::from(self.machine));
+        word(&mut file, 1);
+        [0, header, sections_start].iter().for_each(|number| long(&mut file, *number));
+        word(&mut file, 0);
+        [header, segment, 2, section, 4, 3].iter().for_each(|number| half(&mut file, *number));
+        for (kind, start, length, align) in [(1, 0, size, 4096), (2, dynamic_start, dynamic_size, 8)] {
+            word(&mut file, kind);
+            if wide {
+                word(&mut file, 4);
+            }
+            [start, start, start, length, length].iter().for_each(|number| long(&mut file, *number));
+            if !wide {
+                word(&mut file, 4);
+            }
+            long(&mut file, align);
+        }
+        for (tag, value) in entries {
+            long(&mut file, tag);
+            long(&mut file, value as usize);
+        }
+        file.extend(&strings);
+        file.resize(sections_start, 0);
+        let sections = [
+            (0, 0, 0, 0, 0, 0),
+            (section_names, 3, strings_start, strings.len(), 0, 0),
+            (section_names + 8, 6, dynamic_start, dynamic_size, 1, dynamic),
+            (section_names + 17, 3, strings_start, strings.len(), 0, 0),
+        ];
+        for (name, kind, start, length, link, entry) in sections {
+            word(&mut file, name);
+            word(&mut file, kind);
+            [0, start, start, length].iter().for_each(|number| long(&mut file, *number));
+            word(&mut file, link);
+            word(&mut file, 0);
+            [1, entry].iter().for_each(|number| long(&mut file, *number));
+        }
+        file
+    }
+}
