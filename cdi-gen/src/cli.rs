@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::generate::Generate;
+use crate::inventory::InventoryCommand;
 use crate::output::Status;
 
 /// GPUs for containers: makes, checks and explains Container Device Interface specs.
@@ -18,10 +20,16 @@ pub(crate) struct Cli {
 
 /// One noun or verb each, in a file of its own.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    Generate(Generate),
+    Inventory(InventoryCommand),
+}
 
 impl Command {
     pub(crate) fn run(self) -> Result<Status> {
-        match self {}
+        match self {
+            Command::Generate(command) => command.run(),
+            Command::Inventory(command) => command.run(),
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! cdi-gen: makes, checks and explains CDI specs for the GPUs of this host.
 
 mod cli;
+mod discovery;
+mod generate;
+mod hook;
+mod inventory;
 mod output;
 
 use std::process::ExitCode;

@@ -1,6 +1,12 @@
-//! What leaves the program: text on stdout, words for people on stderr, the exit status.
+//! What leaves the program: text on stdout, files, words for people on stderr, the exit status.
 
+use std::io::Write;
 use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use libgpuspec::root::{Durability, Kind};
+use libgpuspec::{Notice, Root};
 
 /// The documented exit statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +15,6 @@ pub(crate) enum Status {
     Done = 0,
     Failed = 1,
     NoGpu = 3,
-    Invalid = 4,
 }
 
 impl Status {
@@ -28,7 +33,44 @@ impl From<Status> for ExitCode {
     }
 }
 
+/// The product, on stdout. A reader that went away early is no failure of ours to tell about.
+pub(crate) fn text(text: &str) -> Result<Status> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to stdout")
+        }
+        _ => Ok(Status::Done),
+    }
+}
+
+/// The product, in a file that is either whole or as it was before; mode 0644.
+pub(crate) fn file(path: &Utf8Path, text: &str) -> Result<Status> {
+    let path = Utf8PathBuf::try_from(std::path::absolute(path)?)?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{path}: not a file's name")
+    };
+    let machine = Root::open(Utf8Path::new("/"))?;
+    // Also for links: /dev/stdout is one, and renaming a file over it would break the machine.
+    if let Some(entry) = machine.target(&path)?.filter(|entry| entry.kind != Kind::File) {
+        bail!("{path}: a {}, which is not replaced; leave --output out for stdout", entry.kind.word());
+    }
+    let Some(directory) = machine.directory(parent)? else { bail!("{parent}: no such directory") };
+    directory.replace_file(name, text.as_bytes(), 0o644, None, Durability::Synced)?;
+    Ok(Status::Done)
+}
+
 /// An error with all its causes, for people.
 pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("cdi-gen: {error:#}");
+}
+
+/// Something the caller should know, though the work went on.
+pub(crate) fn warning(text: &str) {
+    eprintln!("cdi-gen: warning: {text}");
+}
+
+/// What was odd on the way.
+pub(crate) fn notices(notices: &[Notice]) {
+    notices.iter().for_each(|notice| warning(&notice.0));
 }

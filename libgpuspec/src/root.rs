@@ -122,6 +122,8 @@ pub struct Opened {
     pub file: File,
     /// Its size in bytes when it was opened.
     pub size: u64,
+    /// Device and inode: two names with the same identity are one file.
+    pub identity: (u64, u64),
 }
 
 impl Opened {
@@ -163,6 +165,11 @@ impl Root {
     /// The directory's own path on this machine.
     pub fn path(&self) -> &Utf8Path {
         &self.path
+    }
+
+    /// The directory's absolute path on this machine, every link followed.
+    pub fn absolute_path(&self) -> Result<Utf8PathBuf> {
+        self.descriptor_path(self.inner.as_fd())
     }
 
     /// A path inside this root as it reads on this machine.
@@ -224,7 +231,7 @@ impl Root {
         }
         let flags = OpenFlags::O_RDONLY | OpenFlags::O_NONBLOCK | OpenFlags::O_NOCTTY | OpenFlags::O_CLOEXEC;
         let file = handle.reopen(flags).map_err(|error| self.error(path, "opening it", system(&error)))?;
-        Ok(Some(Opened { file, size: entry.size }))
+        Ok(Some(Opened { file, size: entry.size, identity: (stat.st_dev, stat.st_ino) }))
     }
 
     /// A regular file's bytes; one of more than `limit` bytes is an error.
@@ -301,10 +308,18 @@ impl Root {
     pub fn resolve(&self, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
         let handle = self.inner.resolve(path.as_std_path());
         let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
-        let (root, found) =
-            (self.descriptor_path(self.inner.as_fd())?, self.descriptor_path(handle.as_fd())?);
+        self.inside(handle.as_fd()).map(Some)
+    }
+
+    /// The path inside this root of a file that was opened in it, every link followed.
+    pub fn path_of(&self, opened: &Opened) -> Result<Utf8PathBuf> {
+        self.inside(opened.file.as_fd())
+    }
+
+    fn inside(&self, fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
+        let (root, found) = (self.descriptor_path(self.inner.as_fd())?, self.descriptor_path(fd)?);
         match found.strip_prefix(&root) {
-            Ok(inside) => Ok(Some(Utf8Path::new("/").join(inside))),
+            Ok(inside) => Ok(Utf8Path::new("/").join(inside)),
             Err(_) => Err(Error::Format { path: found, reason: format!("lies outside {root}") }),
         }
     }
@@ -350,10 +365,10 @@ impl Root {
             Ok(found) => Ok(Some(found)),
             Err(error) => {
                 let source = system(&error);
-                match source.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
-                    _ => Err(self.error(path, action, source)),
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                    return Ok(None);
                 }
+                Err(self.error(path, action, source))
             }
         }
     }
@@ -365,10 +380,10 @@ impl Root {
 
 /// The system's own error inside a resolver's.
 fn system(error: &pathrs::error::Error) -> io::Error {
-    match error.kind() {
-        pathrs::error::ErrorKind::OsError(Some(code)) => io::Error::from_raw_os_error(code),
-        _ => io::Error::other(crate::error::chain(error)),
+    if let pathrs::error::ErrorKind::OsError(Some(code)) = error.kind() {
+        return io::Error::from_raw_os_error(code);
     }
+    io::Error::other(crate::error::chain(error))
 }
 
 /// One opened directory of a [`Root`]; names in it are single components.

@@ -1,0 +1,75 @@
+//! `cdi-gen generate`: this host's driver and GPUs as a CDI spec.
+
+use anyhow::{Result, bail};
+use camino::Utf8PathBuf;
+use clap::{Args, ValueEnum};
+use libgpuspec::cdi;
+use libgpuspec::plan::plan;
+use libgpuspec::policy::{HostTools, Policy};
+use libgpuspec::render::spec::{self, Format};
+
+use crate::discovery::{Discovery, VENDOR};
+use crate::hook;
+use crate::output::{self, Status};
+
+/// Makes a CDI spec for the GPUs and the driver of this host.
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// Write to this file instead of stdout, atomically
+    #[arg(long, value_name = "FILE")]
+    output: Option<Utf8PathBuf>,
+    /// Format of the spec; by default what the file's name says, else yaml
+    #[arg(long)]
+    format: Option<FormatName>,
+    /// The hook that the spec names; by default the installed one, else the one beside this program
+    #[arg(long, value_name = "FILE")]
+    hook_path: Option<Utf8PathBuf>,
+    /// Also mount what only programs of a host use: X server modules, nvidia-settings, nvidia-modprobe …
+    #[arg(long)]
+    host_tools: bool,
+    #[command(flatten)]
+    discovery: Discovery,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    Yaml,
+    Json,
+}
+
+impl Generate {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let host = self.discovery.host()?;
+        let inventory = self.discovery.inventory(&host)?;
+        let policy = Policy {
+            driver_root: host.driver.absolute_path()?,
+            dev_root: host.dev.absolute_path()?,
+            hook: hook::path(self.hook_path.as_deref())?,
+            host_tools: if self.host_tools { HostTools::Mount } else { HostTools::Skip },
+        };
+        let spec = plan(VENDOR, &inventory, &policy);
+        check(&spec)?;
+        let text = spec::text(&spec, &inventory, self.format())?;
+        match &self.output {
+            Some(file) => output::file(file, &text),
+            None => output::text(&text),
+        }
+    }
+
+    fn format(&self) -> Format {
+        match (self.format, self.output.as_deref().and_then(|file| file.extension())) {
+            (Some(FormatName::Json), _) | (None, Some("json")) => Format::Json,
+            (Some(FormatName::Yaml), _) | (None, _) => Format::Yaml,
+        }
+    }
+}
+
+/// A spec that breaks a rule would take other specs down with it in some engines: it never leaves.
+fn check(spec: &cdi::Spec) -> Result<()> {
+    let violations = cdi::validate_to_write(spec);
+    if violations.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    bail!("the spec would be invalid, so nothing was written: {}", lines.join("; "))
+}

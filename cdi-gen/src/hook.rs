@@ -1,0 +1,68 @@
+//! Which hook binary a spec names, and whether root may run it from there.
+
+use anyhow::{Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use libgpuspec::root::Kind;
+use libgpuspec::{Root, elf};
+
+use crate::output;
+
+/// Where packages put the hook.
+const INSTALLED: &str = "/usr/libexec/libgpuspec/oci-hook";
+
+/// The path a spec shall name.
+///
+/// A hook that the caller names is only warned about; one that was found must be a static binary that
+/// nobody but root can replace, since container engines run it as root.
+pub(crate) fn path(named: Option<&Utf8Path>) -> Result<Utf8PathBuf> {
+    let machine = Root::open(Utf8Path::new("/"))?;
+    if let Some(named) = named {
+        let path = absolute(named)?;
+        if let Some(fault) = fault(&machine, &path)? {
+            output::warning(&format!("--hook-path {fault}"));
+        }
+        return Ok(path);
+    }
+    let path = if machine.target(Utf8Path::new(INSTALLED))?.is_some() {
+        INSTALLED.into()
+    } else {
+        beside_this_program()?
+    };
+    match fault(&machine, &path)? {
+        None => Ok(machine.resolve(&path)?.unwrap_or(path)),
+        Some(fault) => bail!(
+            "{fault}; engines run the hook as root: install it as {INSTALLED}, or name one by --hook-path"
+        ),
+    }
+}
+
+fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf> {
+    Ok(Utf8PathBuf::try_from(std::path::absolute(path)?)?)
+}
+
+fn beside_this_program() -> Result<Utf8PathBuf> {
+    let program = Utf8PathBuf::try_from(std::env::current_exe()?)?;
+    Ok(program.with_file_name("oci-hook"))
+}
+
+/// What is wrong with a hook at this path, in words.
+fn fault(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
+    let Some(real) = machine.resolve(path)? else { return Ok(Some(format!("{path}: no such file"))) };
+    let opened = match machine.open_file(&real) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return Ok(Some(format!("{path}: no such file"))),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    match elf::inspect(&opened) {
+        Ok(object) if object.interpreted => return Ok(Some(format!("{path}: not a static binary"))),
+        Ok(_) => {}
+        Err(error) => return Ok(Some(format!("{path}: {error}"))),
+    }
+    for part in real.ancestors() {
+        let Some(entry) = machine.entry(part)? else { continue };
+        if entry.uid != 0 || entry.mode & 0o022 != 0 && entry.kind != Kind::Symlink {
+            return Ok(Some(format!("{path}: {part} can be written by others than root")));
+        }
+    }
+    Ok(None)
+}

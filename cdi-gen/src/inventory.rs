@@ -1,0 +1,81 @@
+//! `cdi-gen inventory`: what is there.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use clap::Args;
+use libgpuspec::inventory::{Capability, Inventory};
+
+use crate::discovery::Discovery;
+use crate::output::{self, Status};
+
+/// Prints what was found: the driver's libraries and files, the GPUs and their nodes.
+#[derive(Debug, Args)]
+pub(crate) struct InventoryCommand {
+    #[command(flatten)]
+    discovery: Discovery,
+    /// Print JSON for programs instead of a table for people
+    #[arg(long)]
+    json: bool,
+}
+
+impl InventoryCommand {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let inventory = self.discovery.inventory(&self.discovery.host()?)?;
+        let text =
+            if self.json { serde_json::to_string_pretty(&inventory)? + "\n" } else { table(&inventory)? };
+        output::text(&text)
+    }
+}
+
+fn table(inventory: &Inventory) -> Result<String> {
+    let mut text = String::new();
+    let module = inventory.module_version.as_deref().unwrap_or("not loaded");
+    writeln!(text, "{} driver {} (kernel module: {module})", inventory.vendor, inventory.driver_version)?;
+    writeln!(text, "\nGPUs ({}):", inventory.gpus.len())?;
+    for gpu in &inventory.gpus {
+        let uuid = gpu.uuid.as_deref().unwrap_or("UUID not known yet");
+        let model = gpu.model.as_deref().unwrap_or("unknown model");
+        let excluded = if gpu.excluded { "  excluded" } else { "" };
+        let nodes: Vec<&str> = gpu.nodes.iter().map(|node| node.path.as_str()).collect();
+        writeln!(
+            text,
+            "  {}  {}  {uuid}  {model}{excluded}  {}",
+            gpu.index,
+            gpu.pci_address,
+            nodes.join(" ")
+        )?;
+    }
+    writeln!(text, "\nControl nodes:")?;
+    for node in &inventory.nodes {
+        writeln!(text, "  {}  {}:{}  {:04o}", node.path, node.major, node.minor, node.mode)?;
+    }
+    writeln!(text, "\nLibraries ({}):", inventory.libraries.len())?;
+    for library in &inventory.libraries {
+        let glibc = library.glibc_floor.as_deref().map(|floor| format!("glibc {floor}")).unwrap_or_default();
+        let host_tool = if library.host_tool { "  host tool" } else { "" };
+        let serves = words(&library.capabilities);
+        writeln!(
+            text,
+            "  {:<42} {:<8} {glibc:<10} {serves:<24} {}{host_tool}",
+            library.soname, library.abi, library.path
+        )?;
+    }
+    writeln!(text, "\nOther files ({}):", inventory.files.len())?;
+    for file in &inventory.files {
+        let host_tool = if file.host_tool { "  host tool" } else { "" };
+        writeln!(
+            text,
+            "  {:<58} {:<18} {}{host_tool}",
+            file.destination,
+            words(&file.capabilities),
+            file.path
+        )?;
+    }
+    Ok(text)
+}
+
+fn words<'a>(capabilities: impl IntoIterator<Item = &'a Capability>) -> String {
+    let words: Vec<&str> = capabilities.into_iter().map(|capability| capability.word()).collect();
+    words.join(",")
+}

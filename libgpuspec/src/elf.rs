@@ -1,0 +1,346 @@
+//! What an ELF file says of itself, read by a handful of bounded ranged reads.
+//!
+//! Section headers are not needed and not trusted: everything comes from the program headers and
+//! the dynamic section (System V ABI, chapter 5; GNU symbol versioning in the LSB). A library of
+//! 100 MB costs a few KiB.
+
+use std::io;
+
+use goblin::container::{Container, Ctx};
+use goblin::elf::dynamic::{
+    DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_VERNEED, DT_VERNEEDNUM, Dyn, Dynamic,
+};
+use goblin::elf::program_header::{PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader};
+use goblin::elf::{Elf, header};
+use serde::Serialize;
+
+use crate::root::Opened;
+
+/// Read at once: the header, most program headers, most notes.
+const HEAD: usize = 4096;
+const MAX_PROGRAM_HEADERS: usize = 256; // 20 times the largest seen
+const MAX_DYNAMIC: usize = 1 << 16; // 4096 entries; the largest seen has 40
+const MAX_STRINGS: usize = 1 << 22; // the largest seen is 300 KiB
+const MAX_NOTES: usize = 1 << 12;
+const MAX_VERSIONS: usize = 1 << 12;
+const NT_GNU_BUILD_ID: u32 = 3;
+
+/// The word size of an ELF file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// 32 bits.
+    Elf32,
+    /// 64 bits.
+    Elf64,
+}
+
+impl Class {
+    /// The byte that says it in an ELF header (EI_CLASS).
+    pub fn ident(self) -> u8 {
+        match self {
+            Class::Elf32 => 1,
+            Class::Elf64 => 2,
+        }
+    }
+}
+
+/// One version of one library that an object cannot be loaded without (DT_VERNEED).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct VersionNeed {
+    /// The library, e.g. `libc.so.6`.
+    pub library: String,
+    /// The version, e.g. `GLIBC_2.34`.
+    pub version: String,
+}
+
+/// What a dynamic loader would ask of an ELF file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Word size.
+    pub class: Class,
+    /// `e_machine`.
+    pub machine: u16,
+    /// Whether it asks for a program interpreter: a program, not a library.
+    pub interpreted: bool,
+    /// DT_SONAME.
+    pub soname: Option<String>,
+    /// DT_NEEDED, in order.
+    pub needed: Vec<String>,
+    /// DT_RUNPATH, or DT_RPATH where that is missing; split at the colons.
+    pub runpath: Vec<String>,
+    /// DT_VERNEED.
+    pub version_needs: Vec<VersionNeed>,
+    /// The GNU build-id note in hexadecimal.
+    pub build_id: Option<String>,
+}
+
+impl Object {
+    /// The newest glibc version that the object asks for, as numbers: `[2, 34]`.
+    pub fn glibc_floor(&self) -> Option<Vec<u32>> {
+        let versions = self.version_needs.iter().filter_map(|need| need.version.strip_prefix("GLIBC_"));
+        versions.filter_map(|version| version.split('.').map(|part| part.parse().ok()).collect()).max()
+    }
+}
+
+/// Why a file is not an object that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The file's content.
+    #[error("{0}")]
+    Content(&'static str),
+    /// The system.
+    #[error("reading it")]
+    Read(#[from] io::Error),
+}
+
+type Parsed<T> = Result<T, Fault>;
+
+/// Reads what an opened file says of itself.
+pub fn inspect(file: &Opened) -> Parsed<Object> {
+    Layout::read(file)?.object(file)
+}
+
+/// Names of the form `lib….so…` that stand as text in the object's read-only data: what it may dlopen.
+///
+/// Reads all segments that are neither executable nor writable.
+pub fn mentioned_libraries(file: &Opened) -> Parsed<Vec<String>> {
+    let layout = Layout::read(file)?;
+    let mut names = Vec::new();
+    let constant =
+        |segment: &&ProgramHeader| segment.p_type == PT_LOAD && segment.p_flags & (PF_W | PF_X) == 0;
+    for segment in layout.segments.iter().filter(constant) {
+        scan(file, segment, &mut names)?;
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// One block of a scan, and how much of it is looked at again with the next.
+const BLOCK: usize = 1 << 20;
+const LONGEST_NAME: usize = 256;
+
+fn scan(file: &Opened, segment: &ProgramHeader, names: &mut Vec<String>) -> Parsed<()> {
+    let end = segment.p_offset.saturating_add(segment.p_filesz).min(file.size);
+    let mut at = segment.p_offset;
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK + LONGEST_NAME);
+        let block = file.read_at(at, length)?;
+        names.extend(block.split(|byte| *byte == 0).filter_map(library_name));
+        if block.len() <= BLOCK {
+            break;
+        }
+        at += BLOCK as u64;
+    }
+    Ok(())
+}
+
+/// The library that a NUL-terminated text names, with or without directories before it.
+fn library_name(text: &[u8]) -> Option<String> {
+    if text.len() < 7 || text.len() > LONGEST_NAME {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    let name = text.rsplit('/').next().unwrap_or(text);
+    let plain = |character: char| character.is_ascii_alphanumeric() || "._+-".contains(character);
+    let shaped = name.starts_with("lib") && (name.ends_with(".so") || name.contains(".so."));
+    (shaped && name.chars().all(plain)).then(|| name.to_owned())
+}
+
+/// Where things are in the file.
+struct Layout {
+    class: Class,
+    little: bool,
+    machine: u16,
+    context: Ctx,
+    head: Vec<u8>,
+    segments: Vec<ProgramHeader>,
+}
+
+impl Layout {
+    fn read(file: &Opened) -> Parsed<Layout> {
+        let head = file.read_at(0, HEAD)?;
+        if !head.starts_with(header::ELFMAG) {
+            return Err(Fault::Content("not an ELF object"));
+        }
+        let parsed = Elf::parse_header(&head)
+            .map_err(|_| Fault::Content("an ELF header that is cut short or wrong"))?;
+        let class = match parsed.container() {
+            Ok(Container::Big) => Class::Elf64,
+            Ok(Container::Little) => Class::Elf32,
+            Err(_) => return Err(Fault::Content("an ELF header of no known class")),
+        };
+        let endianness =
+            parsed.endianness().map_err(|_| Fault::Content("an ELF header of no known byte order"))?;
+        let container = if class == Class::Elf64 { Container::Big } else { Container::Little };
+        let context = Ctx::new(container, endianness);
+        let count = usize::from(parsed.e_phnum).min(MAX_PROGRAM_HEADERS);
+        let table = file.read_at(parsed.e_phoff, count * ProgramHeader::size(context))?;
+        let segments = ProgramHeader::parse(&table, 0, count, context)
+            .map_err(|_| Fault::Content("ELF program headers that are cut short"))?;
+        let little = endianness.is_little();
+        Ok(Layout { class, little, machine: parsed.e_machine, context, head, segments })
+    }
+
+    fn object(&self, file: &Opened) -> Parsed<Object> {
+        let mut object = Object {
+            class: self.class,
+            machine: self.machine,
+            interpreted: self.segments.iter().any(|segment| segment.p_type == PT_INTERP),
+            soname: None,
+            needed: Vec::new(),
+            runpath: Vec::new(),
+            version_needs: Vec::new(),
+            build_id: self.build_id(file)?,
+        };
+        let dynamic = self.dynamic(file)?;
+        if dynamic.is_empty() {
+            return Ok(object);
+        }
+        let strings = self.strings(file, &dynamic)?;
+        let mut rpath = Vec::new();
+        for entry in &dynamic {
+            match entry.d_tag {
+                DT_SONAME => object.soname = Some(strings.at(entry.d_val)?),
+                DT_NEEDED => object.needed.push(strings.at(entry.d_val)?),
+                DT_RUNPATH => object.runpath = split(&strings.at(entry.d_val)?),
+                DT_RPATH => rpath = split(&strings.at(entry.d_val)?),
+                _ => {}
+            }
+        }
+        if object.runpath.is_empty() {
+            object.runpath = rpath;
+        }
+        object.version_needs = self.version_needs(file, &dynamic, &strings)?;
+        Ok(object)
+    }
+
+    fn dynamic(&self, file: &Opened) -> Parsed<Vec<Dyn>> {
+        let Some(segment) = self.segments.iter().find(|segment| segment.p_type == PT_DYNAMIC) else {
+            return Ok(Vec::new());
+        };
+        let length = usize::try_from(segment.p_filesz).unwrap_or(usize::MAX).min(MAX_DYNAMIC);
+        let bytes = file.read_at(segment.p_offset, length)?;
+        // The parser reads from a whole file: it is shown this segment as one.
+        let alone =
+            ProgramHeader { p_type: PT_DYNAMIC, p_filesz: bytes.len() as u64, ..ProgramHeader::default() };
+        let parsed = Dynamic::parse(&bytes, &[alone], self.context)
+            .map_err(|_| Fault::Content("an ELF dynamic section that is cut short"))?;
+        Ok(parsed.map(|dynamic| dynamic.dyns).unwrap_or_default())
+    }
+
+    fn strings(&self, file: &Opened, dynamic: &[Dyn]) -> Parsed<Strings> {
+        let address =
+            value(dynamic, DT_STRTAB).ok_or(Fault::Content("an ELF dynamic section without strings"))?;
+        let size = value(dynamic, DT_STRSZ).unwrap_or(MAX_STRINGS as u64);
+        let offset = self.offset(address).ok_or(Fault::Content("an ELF string table outside the file"))?;
+        let length = usize::try_from(size).unwrap_or(usize::MAX).min(MAX_STRINGS);
+        Ok(Strings(file.read_at(offset, length)?))
+    }
+
+    /// The file offset of a virtual address: dynamic entries are addresses.
+    fn offset(&self, address: u64) -> Option<u64> {
+        let loaded = self.segments.iter().filter(|segment| segment.p_type == PT_LOAD);
+        loaded
+            .filter_map(|segment| {
+                let inside =
+                    address.checked_sub(segment.p_vaddr).filter(|inside| *inside < segment.p_filesz)?;
+                segment.p_offset.checked_add(inside)
+            })
+            .next()
+    }
+
+    fn version_needs(&self, file: &Opened, dynamic: &[Dyn], strings: &Strings) -> Parsed<Vec<VersionNeed>> {
+        let mut needs = Vec::new();
+        let (Some(address), Some(count)) = (value(dynamic, DT_VERNEED), value(dynamic, DT_VERNEEDNUM)) else {
+            return Ok(needs);
+        };
+        let offset = self.offset(address).ok_or(Fault::Content("an ELF version table outside the file"))?;
+        // The table has no size of its own; 16 bytes an entry, and the entries lie together.
+        let bytes = file.read_at(offset, MAX_VERSIONS * 16)?;
+        let mut entry = 0;
+        for _ in 0..count.min(MAX_VERSIONS as u64) {
+            let library = strings.at(u64::from(self.u32(&bytes, step(entry, 4))?))?;
+            let mut auxiliary = step(entry, self.u32(&bytes, step(entry, 8))?);
+            for _ in 0..self.u16(&bytes, step(entry, 2))? {
+                let version = strings.at(u64::from(self.u32(&bytes, step(auxiliary, 8))?))?;
+                needs.push(VersionNeed { library: library.clone(), version });
+                if needs.len() > MAX_VERSIONS {
+                    return Err(Fault::Content("an ELF version table without an end"));
+                }
+                auxiliary = step(auxiliary, self.u32(&bytes, step(auxiliary, 12))?);
+            }
+            entry = step(entry, self.u32(&bytes, step(entry, 12))?);
+        }
+        needs.sort();
+        needs.dedup();
+        Ok(needs)
+    }
+
+    fn build_id(&self, file: &Opened) -> Parsed<Option<String>> {
+        for segment in self.segments.iter().filter(|segment| segment.p_type == PT_NOTE) {
+            let length = usize::try_from(segment.p_filesz).unwrap_or(usize::MAX).min(MAX_NOTES);
+            let start = usize::try_from(segment.p_offset).unwrap_or(usize::MAX);
+            let found = match self.head.get(start..start.saturating_add(length)) {
+                Some(bytes) => self.build_id_in(bytes),
+                None => self.build_id_in(&file.read_at(segment.p_offset, length)?),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn build_id_in(&self, mut notes: &[u8]) -> Option<String> {
+        loop {
+            let name_size = self.u32(notes, 0).ok()? as usize;
+            let size = self.u32(notes, 4).ok()? as usize;
+            let kind = self.u32(notes, 8).ok()?;
+            let content = 12usize.checked_add(name_size.checked_next_multiple_of(4)?)?;
+            let end = content.checked_add(size)?;
+            if kind == NT_GNU_BUILD_ID && notes.get(12..16) == Some(b"GNU\0") {
+                return Some(notes.get(content..end)?.iter().map(|byte| format!("{byte:02x}")).collect());
+            }
+            notes = notes.get(end.checked_next_multiple_of(4)?..)?;
+        }
+    }
+
+    fn u16(&self, bytes: &[u8], at: usize) -> Parsed<u16> {
+        let field = bytes.get(at..).and_then(|rest| rest.first_chunk().copied());
+        let field = field.ok_or(Fault::Content("an ELF table that is cut short"))?;
+        Ok(if self.little { u16::from_le_bytes(field) } else { u16::from_be_bytes(field) })
+    }
+
+    fn u32(&self, bytes: &[u8], at: usize) -> Parsed<u32> {
+        let field = bytes.get(at..).and_then(|rest| rest.first_chunk().copied());
+        let field = field.ok_or(Fault::Content("an ELF table that is cut short"))?;
+        Ok(if self.little { u32::from_le_bytes(field) } else { u32::from_be_bytes(field) })
+    }
+}
+
+struct Strings(Vec<u8>);
+
+impl Strings {
+    fn at(&self, offset: u64) -> Parsed<String> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let tail = self.0.get(start..).ok_or(Fault::Content("an ELF string outside its table"))?;
+        let end = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
+        let text = tail.get(..end).and_then(|text| std::str::from_utf8(text).ok());
+        text.map(str::to_owned).ok_or(Fault::Content("an ELF string that is no text"))
+    }
+}
+
+fn value(dynamic: &[Dyn], tag: u64) -> Option<u64> {
+    dynamic.iter().find(|entry| entry.d_tag == tag).map(|entry| entry.d_val)
+}
+
+/// An offset moved on by what a file says; past every table rather than around zero.
+fn step(at: usize, by: u32) -> usize {
+    at.saturating_add(by as usize)
+}
+
+fn split(path: &str) -> Vec<String> {
+    path.split(':').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,206 @@
+//! From what is there and what was asked for to a CDI spec: the only place that decides.
+//!
+//! `(Inventory, Policy) → plan → cdi::Spec`. A pure function: no file, clock or environment, and the
+//! same input gives the same spec, sorted.
+//!
+//! A library is mounted at its soname in the loader's directory, so that it loads even where no link
+//! can be made; its other names are links, made by the spec's one hook, which also tells the
+//! container's loader cache. Programs, firmware and data go where their consumers open them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::cdi::{ContainerEdits, Device, DeviceNode, Hook, Mount, Spec, minimum_version};
+use crate::inventory::{DriverFile, FileKind, Gpu, Inventory, Library, Node};
+use crate::policy::{HostTools, Policy};
+use crate::vendor::Vendor;
+
+/// Seconds the hook may take; it needs a thousandth of one.
+const HOOK_TIMEOUT: i64 = 10;
+
+/// Some runtimes give a hook without an environment the container's (runc before 1.3), so it has one.
+const HOOK_ENVIRONMENT: &str = "LC_ALL=C";
+
+const READ_ONLY: &[&str] = &["ro", "nosuid", "nodev", "rbind", "rprivate"];
+
+/// Sockets and the directories around them: connecting needs write access.
+const SHARED: &[&str] = &["nosuid", "nodev", "noexec", "rbind", "rprivate"];
+
+/// The spec for these GPUs and this driver.
+pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
+    let wanted = Wanted::choose(inventory, policy);
+    let devices = devices(vendor, inventory, policy);
+    let environment: Vec<String> = vendor.environment.iter().map(|&pair| pair.to_owned()).collect();
+    let mut spec = Spec {
+        version: String::new(),
+        kind: vendor.kind.to_owned(),
+        annotations: BTreeMap::new(),
+        devices,
+        container_edits: ContainerEdits {
+            env: environment,
+            device_nodes: inventory.nodes.iter().map(|node| device_node(node, policy)).collect(),
+            hooks: vec![hook(inventory, &wanted, policy)],
+            mounts: wanted.mounts(policy),
+            ..ContainerEdits::default()
+        },
+    };
+    spec.version = minimum_version(&spec).to_string();
+    spec
+}
+
+/// The parts of the inventory that a container shall see.
+struct Wanted<'a> {
+    libraries: Vec<&'a Library>,
+    files: Vec<&'a DriverFile>,
+}
+
+impl<'a> Wanted<'a> {
+    fn choose(inventory: &'a Inventory, policy: &Policy) -> Wanted<'a> {
+        let wanted = |host_tool: bool| !host_tool || policy.host_tools == HostTools::Mount;
+        Wanted {
+            libraries: inventory.libraries.iter().filter(|library| wanted(library.host_tool)).collect(),
+            files: inventory.files.iter().filter(|file| wanted(file.host_tool)).collect(),
+        }
+    }
+
+    /// One mount a destination, sorted by it.
+    fn mounts(&self, policy: &Policy) -> Vec<Mount> {
+        let mut mounts = BTreeMap::new();
+        let mut mount = |source: &Utf8Path, destination: Utf8PathBuf, options: &[&str]| {
+            mounts.entry(destination.clone()).or_insert_with(|| Mount {
+                host_path: below(&policy.driver_root, source),
+                container_path: destination.into_string(),
+                options: options.iter().map(|&option| option.to_owned()).collect(),
+                mount_type: String::new(),
+            });
+        };
+        for library in &self.libraries {
+            mount(&library.path, destination(library), READ_ONLY);
+            for path in library.also {
+                mount(&library.path, library.directory.join(path), READ_ONLY);
+            }
+        }
+        for file in &self.files {
+            let options = match file.kind {
+                FileKind::Program | FileKind::Firmware | FileKind::Data => READ_ONLY,
+                FileKind::Socket | FileKind::Directory => SHARED,
+            };
+            mount(&file.path, file.destination.clone(), options);
+        }
+        mounts.into_values().collect()
+    }
+
+    /// Every name under which a mounted library is opened too: (link, text), sorted.
+    fn links(&self) -> BTreeMap<Utf8PathBuf, Utf8PathBuf> {
+        let mut links = BTreeMap::new();
+        for library in &self.libraries {
+            let (directory, soname) = (library.directory.join(library.subdirectory), &library.soname);
+            for name in &library.names {
+                links.insert(directory.join(name), soname.into());
+            }
+            for name in library.links.iter().filter(|name| *name != soname) {
+                links.insert(library.directory.join(name), below_or_same(library.subdirectory, soname));
+            }
+        }
+        for file in &self.files {
+            links.extend(self.manifests_link(file));
+        }
+        let mounted: BTreeSet<_> = self.libraries.iter().map(|library| destination(library)).collect();
+        links.retain(|path, _| !mounted.contains(path));
+        links
+    }
+
+    /// A manifest that names its library by an absolute path has that path lead to the mounted one.
+    fn manifests_link(&self, file: &DriverFile) -> Option<(Utf8PathBuf, Utf8PathBuf)> {
+        let path = file.library_path.as_ref()?;
+        let name = path.file_name()?;
+        let named = |library: &&&Library| library.soname == name || library.names.contains(name);
+        let library = self.libraries.iter().find(named)?;
+        Some((path.clone(), destination(library)))
+    }
+
+    /// What the loader's cache shall know: for each ABI and directory the names in it.
+    fn loadable(&self) -> BTreeMap<(String, &Utf8Path), BTreeSet<&str>> {
+        let mut loadable: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+        for library in self.libraries.iter().filter(|library| library.subdirectory.is_empty()) {
+            let names = loadable.entry((library.abi.to_string(), library.directory.as_path())).or_default();
+            names.insert(&library.soname);
+            // ldconfig lists a development link beside the soname, and programs dlopen it.
+            let development = library.names.iter().map(String::as_str).chain(library.links.iter().copied());
+            names.extend(development.filter(|name| name.ends_with(".so")));
+        }
+        loadable
+    }
+}
+
+fn destination(library: &Library) -> Utf8PathBuf {
+    library.directory.join(library.subdirectory).join(&library.soname)
+}
+
+fn below_or_same(directory: &str, name: &str) -> Utf8PathBuf {
+    if directory.is_empty() { name.into() } else { Utf8Path::new(directory).join(name) }
+}
+
+/// The one hook: makes the links, and makes the loader know the libraries.
+fn hook(inventory: &Inventory, wanted: &Wanted<'_>, policy: &Policy) -> Hook {
+    let mut args = vec!["oci-hook".to_owned(), "create-container".to_owned()];
+    for (path, target) in wanted.links() {
+        args.extend(["--link".to_owned(), format!("{target}::{path}")]);
+    }
+    for link in inventory.gpus.iter().flat_map(|gpu| &gpu.links) {
+        args.extend(["--device-link".to_owned(), format!("{}::{}", link.target, link.path)]);
+    }
+    for ((abi, directory), names) in wanted.loadable() {
+        let names: Vec<&str> = names.into_iter().collect();
+        args.extend(["--libraries".to_owned(), format!("{abi}:{directory}:{}", names.join(":"))]);
+    }
+    Hook {
+        hook_name: "createContainer".to_owned(),
+        path: policy.hook.to_string(),
+        args,
+        env: vec![HOOK_ENVIRONMENT.to_owned()],
+        timeout: Some(HOOK_TIMEOUT),
+    }
+}
+
+/// Each GPU by its index and its UUID, then all of them together.
+fn devices(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Vec<Device> {
+    let usable: Vec<&Gpu> = inventory.gpus.iter().filter(|gpu| !gpu.nodes.is_empty()).collect();
+    let device = |name: String, gpus: &[&Gpu]| {
+        let nodes: BTreeSet<&Node> = gpus.iter().flat_map(|gpu| &gpu.nodes).collect();
+        let device_nodes = nodes.into_iter().map(|node| device_node(node, policy)).collect();
+        let container_edits = ContainerEdits { device_nodes, ..ContainerEdits::default() };
+        Device { name, annotations: BTreeMap::new(), container_edits }
+    };
+    let by_index = usable.iter().map(|gpu| device(gpu.index.to_string(), &[*gpu]));
+    let by_uuid = usable.iter().filter_map(|gpu| Some(device(gpu.uuid.clone()?, &[*gpu])));
+    let mut devices: Vec<Device> = by_index.chain(by_uuid).collect();
+    let mut all = device("all".to_owned(), &usable);
+    if usable.is_empty() {
+        // A device must ask for something, and without a GPU there is nothing of its own.
+        all.container_edits.env = vendor.environment.iter().map(|&pair| pair.to_owned()).collect();
+    }
+    devices.push(all);
+    devices
+}
+
+/// A node with its numbers, so that no engine has to look; owner and group stay the engine's choice.
+fn device_node(node: &Node, policy: &Policy) -> DeviceNode {
+    let host_path = below(&policy.dev_root, &node.path);
+    DeviceNode {
+        path: node.path.to_string(),
+        host_path: if host_path == node.path.as_str() { String::new() } else { host_path },
+        node_type: "c".to_owned(),
+        major: node.major.into(),
+        minor: node.minor.into(),
+        file_mode: Some(node.mode),
+        permissions: "rw".to_owned(),
+        uid: None,
+        gid: None,
+    }
+}
+
+fn below(root: &Utf8Path, inside: &Utf8Path) -> String {
+    root.join(inside.as_str().trim_start_matches('/')).into_string()
+}

@@ -1,0 +1,178 @@
+//! Which directories of a driver root hold libraries, and what names are in them.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::Notice;
+use crate::error::Result;
+use crate::ldcache;
+use crate::root::{Kind, Root};
+use crate::vendor::{Vendor, stem, suffix};
+
+/// Directories that the loaders of the distributions search; a driver shares them with everything else.
+const SHARED: &[&str] = &[
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/powerpc64le-linux-gnu",
+    "/usr/lib/riscv64-linux-gnu",
+    "/usr/lib/arm-linux-gnueabihf",
+    "/usr/lib/i386-linux-gnu",
+    "/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/lib/i386-linux-gnu",
+    "/usr/lib64",
+    "/lib64",
+    "/usr/lib",
+    "/lib",
+    "/usr/lib32",
+    "/usr/local/lib64",
+    "/usr/local/lib",
+    "/usr/local/glibc/usr/lib",
+];
+
+/// A directory of libraries.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// Every link followed.
+    pub(super) path: Utf8PathBuf,
+    /// The names in it that are named like libraries, sorted.
+    pub(super) names: Vec<String>,
+    /// Whether all of them are the driver's, known or not.
+    pub(super) private: bool,
+}
+
+/// The directories that exist, in the order in which a name is looked for.
+///
+/// The caller's first, then those the loader cache sends the driver's names to, then the
+/// distributions' and the vendor's own, each with the subdirectories that hold drivers.
+pub(super) fn find(
+    root: &Root,
+    vendor: &Vendor,
+    first: &[Utf8PathBuf],
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<Directory>> {
+    let mut found = Found { root, vendor, seen: BTreeSet::new(), directories: Vec::new() };
+    for path in first.iter().cloned().chain(cached(root, vendor, notices)) {
+        found.add(&path, notices);
+    }
+    for path in SHARED.iter().chain(vendor.library_directories) {
+        found.add_with_children(Utf8Path::new(path), notices);
+    }
+    for path in vendor.private_directories {
+        found.add(Utf8Path::new(path), notices);
+        found.add_children(Utf8Path::new(path), notices);
+    }
+    Ok(found.directories)
+}
+
+/// The directories of the driver's libraries by the loader cache, in its order.
+fn cached(root: &Root, vendor: &Vendor, notices: &mut Vec<Notice>) -> Vec<Utf8PathBuf> {
+    let path = Utf8Path::new("/etc/ld.so.cache");
+    let bytes = match root.read(path, ldcache::MAX_SIZE) {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(error) => {
+            notices.push(error.into());
+            return Vec::new();
+        }
+    };
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    let entries = ldcache::entries(&bytes).unwrap_or_else(|fault| {
+        notices.push(Notice(format!("{}: {fault}; not used", root.outside(path))));
+        Vec::new()
+    });
+    let ours = entries.into_iter().filter(|entry| vendor.library_rule(&entry.name).is_some());
+    let mut seen = BTreeSet::new();
+    ours.filter_map(|entry| entry.path.parent().map(Utf8Path::to_owned))
+        .filter(|directory| seen.insert(directory.clone()))
+        .collect()
+}
+
+struct Found<'a> {
+    root: &'a Root,
+    vendor: &'a Vendor,
+    seen: BTreeSet<Utf8PathBuf>,
+    directories: Vec<Directory>,
+}
+
+impl Found<'_> {
+    fn add_with_children(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) {
+        self.add(path, notices);
+        for name in self.vendor.library_subdirectories {
+            let below = path.join(name);
+            if self.add(&below, notices) {
+                self.add_children(&below, notices);
+            }
+        }
+    }
+
+    fn add_children(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) {
+        let children = self.root.list(path).ok().flatten().unwrap_or_default();
+        for (name, _) in children.iter().filter(|(_, kind)| matches!(kind, Kind::Directory | Kind::Symlink)) {
+            self.add(&path.join(name), notices);
+        }
+    }
+
+    /// Whether the directory is there; what cannot be read is a notice, and the others still count.
+    fn add(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) -> bool {
+        match self.read(path) {
+            Ok(there) => there,
+            Err(error) => {
+                notices.push(error.into());
+                false
+            }
+        }
+    }
+
+    fn read(&mut self, path: &Utf8Path) -> Result<bool> {
+        let Some(path) = self.root.resolve(path)? else { return Ok(false) };
+        if !self.seen.insert(path.clone()) {
+            return Ok(true);
+        }
+        let Some(listed) = self.root.list(&path)? else { return Ok(false) };
+        let library =
+            |(name, kind): (String, Kind)| (kind != Kind::Directory && stem(&name).is_some()).then_some(name);
+        let names: Vec<String> = listed.into_iter().filter_map(library).collect();
+        let private = !SHARED.contains(&path.as_str()) && holds_only_the_drivers(self.vendor, &names);
+        self.directories.push(Directory { path, names, private });
+        Ok(true)
+    }
+}
+
+/// Whether a directory is one driver's own: it has the driver's anchor, and nothing in it that is
+/// not known carries a version other than the driver's. Mesa's and glvnd's libraries do.
+fn holds_only_the_drivers(vendor: &Vendor, names: &[String]) -> bool {
+    let anchor = |name: &&String| vendor.anchors.iter().any(|anchor| stem(name) == Some(anchor));
+    let versions: BTreeSet<&str> = names
+        .iter()
+        .filter(anchor)
+        .filter_map(|name| suffix(name))
+        .filter(|suffix| suffix.contains('.'))
+        .collect();
+    let foreign = |name: &String| {
+        let version = suffix(name).filter(|suffix| suffix.contains('.'));
+        vendor.library_rule(name).is_none() && version.is_some_and(|version| !versions.contains(version))
+    };
+    !versions.is_empty() && !names.iter().any(foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendor::nvidia::NVIDIA;
+
+    #[test]
+    fn a_directory_is_the_drivers_own_only_without_foreign_versions() {
+        for (names, expected) in [
+            (&["libcuda.so.550.163.01", "libnew.so", "libnvidia-egl-gbm.so.1.1.2"][..], true),
+            (&["libcuda.so.550.163.01", "libEGL_mesa.so.0.0.0"][..], false),
+            (&["libcuda.so.1", "libnew.so"][..], false),
+            (&["libfoo.so.1"][..], false),
+        ] {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(holds_only_the_drivers(&NVIDIA, &names), expected, "{names:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The driver's files that are no libraries: programs, firmware, manifests, data, sockets.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::libraries::Libraries;
+use crate::Notice;
+use crate::elf;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::inventory::{DriverFile, FileKind};
+use crate::root::{Kind, Root};
+use crate::vendor::{Destination, FileRule, Source, Vendor, matches};
+
+/// The largest manifest that is read; the largest seen has 700 bytes.
+const MAX_MANIFEST: u64 = 1 << 16;
+const MAX_TEXT: u64 = 4096;
+
+/// All files of the vendor's table that are there; manifests may lead to further libraries.
+pub(super) fn find(
+    host: &Host,
+    vendor: &Vendor,
+    version: &str,
+    libraries: &mut Libraries<'_>,
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<DriverFile>> {
+    let places = Places::find(host, vendor, version, libraries);
+    let mut files: Vec<DriverFile> = Vec::new();
+    let mut taken = BTreeSet::new();
+    for rule in vendor.files {
+        for path in places.candidates(&host.driver, rule, notices) {
+            let destination = places.destination(rule, &path);
+            if taken.contains(&destination) {
+                continue;
+            }
+            match describe(&host.driver, rule, &path, destination) {
+                Ok(Some(file)) => {
+                    taken.insert(file.destination.clone());
+                    files.push(file);
+                }
+                Ok(None) => {}
+                Err(error) => notices.push(error.into()),
+            }
+        }
+    }
+    for file in files.iter_mut().filter(|file| is_manifest(file)) {
+        follow(&host.driver, file, libraries, notices);
+    }
+    files.sort_by(|one, other| one.destination.cmp(&other.destination));
+    Ok(files)
+}
+
+/// What the words of the vendor's table mean on this host.
+struct Places<'a> {
+    version: &'a str,
+    library_directories: Vec<Utf8PathBuf>,
+    loader_directory: Utf8PathBuf,
+    firmware: Vec<Utf8PathBuf>,
+    private: Vec<Utf8PathBuf>,
+}
+
+impl<'a> Places<'a> {
+    fn find(host: &Host, vendor: &Vendor, version: &'a str, libraries: &Libraries<'_>) -> Places<'a> {
+        Places {
+            version,
+            library_directories: libraries.directories(),
+            loader_directory: libraries.loader_directory(),
+            firmware: firmware_directories(host),
+            private: vendor
+                .private_directories
+                .iter()
+                .flat_map(|path| children(&host.driver, path))
+                .collect(),
+        }
+    }
+
+    fn candidates(&self, root: &Root, rule: &FileRule, notices: &mut Vec<Notice>) -> Vec<Utf8PathBuf> {
+        let name = self.fill(rule.name);
+        let directories = rule.sources.iter().flat_map(|source| self.directories(*source));
+        if !name.contains('*') {
+            return directories.map(|directory| directory.join(&name)).collect();
+        }
+        let mut paths = Vec::new();
+        for directory in directories {
+            match root.list(&directory) {
+                Ok(listed) => {
+                    let fitting =
+                        listed.unwrap_or_default().into_iter().filter(|(found, _)| matches(&name, found));
+                    paths.extend(fitting.map(|(found, _)| directory.join(found)));
+                }
+                Err(error) => notices.push(error.into()),
+            }
+        }
+        paths
+    }
+
+    fn directories(&self, source: Source) -> Vec<Utf8PathBuf> {
+        match source {
+            Source::Directory(path) => vec![self.fill(path).into()],
+            Source::Libraries(below) => {
+                self.library_directories.iter().map(|path| below_or_same(path, below)).collect()
+            }
+            Source::Firmware(below) => self.firmware.iter().map(|path| path.join(self.fill(below))).collect(),
+            Source::Private => self.private.clone(),
+        }
+    }
+
+    fn destination(&self, rule: &FileRule, path: &Utf8Path) -> Utf8PathBuf {
+        let name = path.file_name().unwrap_or_default();
+        match rule.destination {
+            Destination::Same => path.to_owned(),
+            Destination::Directory(directory) => Utf8PathBuf::from(self.fill(directory)).join(name),
+            Destination::Libraries(below) => self.loader_directory.join(below).join(name),
+            Destination::Programs => {
+                let parent = path.parent().and_then(Utf8Path::file_name);
+                Utf8Path::new(if parent == Some("sbin") { "/usr/sbin" } else { "/usr/bin" }).join(name)
+            }
+        }
+    }
+
+    fn fill(&self, pattern: &str) -> String {
+        pattern.replace("{version}", self.version)
+    }
+}
+
+fn below_or_same(path: &Utf8Path, below: &str) -> Utf8PathBuf {
+    if below.is_empty() { path.to_owned() } else { path.join(below) }
+}
+
+fn children(root: &Root, path: &str) -> Vec<Utf8PathBuf> {
+    let listed = root.list(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
+    listed.into_iter().map(|(name, _)| Utf8Path::new(path).join(name)).collect()
+}
+
+/// Where the kernel's firmware loader looks, in its order (Documentation/driver-api/firmware/fw_search_path.rst).
+fn firmware_directories(host: &Host) -> Vec<Utf8PathBuf> {
+    let text = |root: &Root, path: &str| {
+        let text = root.read_text(Utf8Path::new(path), MAX_TEXT).ok().flatten().unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let set = text(&host.sys, "/sys/module/firmware_class/parameters/path");
+    let release = text(&host.proc, "/proc/sys/kernel/osrelease");
+    let mut directories = Vec::new();
+    if !set.is_empty() {
+        directories.push(set.into());
+    }
+    for base in ["/lib/firmware", "/usr/lib/firmware"].map(Utf8Path::new) {
+        if is_one_name(&release) {
+            directories.extend([
+                base.join("updates").join(&release),
+                base.join("updates"),
+                base.join(&release),
+            ]);
+        }
+        directories.push(base.to_owned());
+    }
+    directories
+}
+
+fn is_one_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains('/') && text != ".."
+}
+
+fn describe(
+    root: &Root,
+    rule: &FileRule,
+    path: &Utf8Path,
+    destination: Utf8PathBuf,
+) -> Result<Option<DriverFile>> {
+    let Some(entry) = root.target(path)? else { return Ok(None) };
+    let wanted = match rule.kind {
+        FileKind::Program | FileKind::Firmware | FileKind::Data => Kind::File,
+        FileKind::Socket => Kind::Socket,
+        FileKind::Directory => Kind::Directory,
+    };
+    if entry.kind != wanted {
+        return Err(Error::NotRegular { path: root.outside(path), kind: entry.kind.word() });
+    }
+    if wanted == Kind::File && entry.size == 0 {
+        return Ok(None);
+    }
+    let Some(real) = root.resolve(path)? else { return Ok(None) };
+    Ok(Some(DriverFile {
+        build_id: if rule.kind == FileKind::Program { build_id(root, &real)? } else { None },
+        path: real,
+        destination,
+        kind: rule.kind,
+        size: if wanted == Kind::File { entry.size } else { 0 },
+        capabilities: rule.serves.iter().copied().collect(),
+        host_tool: rule.host_tool,
+        library_path: None,
+    }))
+}
+
+/// The build-id of a program; a script has none.
+fn build_id(root: &Root, path: &Utf8Path) -> Result<Option<String>> {
+    let Some(opened) = root.open_file(path)? else { return Ok(None) };
+    Ok(elf::inspect(&opened).ok().and_then(|object| object.build_id))
+}
+
+fn is_manifest(file: &DriverFile) -> bool {
+    file.kind == FileKind::Data && matches!(file.path.extension(), Some("json" | "icd"))
+}
+
+/// Takes the library that a manifest names, and notes its path where that is absolute.
+fn follow(root: &Root, file: &mut DriverFile, libraries: &mut Libraries<'_>, notices: &mut Vec<Notice>) {
+    let text = match root.read_text(&file.path, MAX_MANIFEST) {
+        Ok(text) => text.unwrap_or_default(),
+        Err(error) => return notices.push(error.into()),
+    };
+    let named = if file.path.extension() == Some("icd") {
+        text.lines().next().map(str::trim).map(Utf8PathBuf::from)
+    } else {
+        library_path(&text)
+    };
+    let Some(named) = named.filter(|named| !named.as_str().is_empty()) else { return };
+    if !libraries.take_from_manifest(&named, notices) {
+        notices.push(Notice(format!("{}: names {named}, which is not there", root.outside(&file.path))));
+    } else if named.is_absolute() {
+        file.library_path = Some(named);
+    }
+}
+
+/// The `library_path` of an ICD or layer manifest, at whatever depth.
+fn library_path(text: &str) -> Option<Utf8PathBuf> {
+    fn search(value: &serde_json::Value) -> Option<&str> {
+        let object = value.as_object()?;
+        let own = object.get("library_path").and_then(serde_json::Value::as_str);
+        own.or_else(|| object.values().find_map(search))
+    }
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    search(&value).map(Utf8PathBuf::from)
+}

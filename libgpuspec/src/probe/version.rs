@@ -1,0 +1,116 @@
+//! Which driver version is meant: the kernel module's, unless the caller says otherwise.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::directories::Directory;
+use crate::Notice;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::policy::Search;
+use crate::vendor::{Vendor, stem, suffix};
+
+/// The versions that the driver's anchor libraries carry in their names, each with a file that does.
+fn on_disk(directories: &[Directory], vendor: &Vendor) -> BTreeMap<String, Utf8PathBuf> {
+    let mut versions = BTreeMap::new();
+    for directory in directories {
+        let anchors = directory
+            .names
+            .iter()
+            .filter(|name| stem(name).is_some_and(|stem| vendor.anchors.contains(&stem)));
+        for name in anchors {
+            if let Some(version) = suffix(name).filter(|suffix| (vendor.is_version)(suffix)) {
+                versions.entry(version.to_owned()).or_insert_with(|| directory.path.join(name));
+            }
+        }
+    }
+    versions
+}
+
+/// The version to take of those on disk; the choice is told wherever there was one.
+pub(super) fn choose(
+    host: &Host,
+    vendor: &Vendor,
+    directories: &[Directory],
+    module: Option<&str>,
+    search: &Search,
+    notices: &mut Vec<Notice>,
+) -> Result<String> {
+    let on_disk = &on_disk(directories, vendor);
+    if on_disk.is_empty() {
+        return Err(no_driver(host, vendor, directories));
+    }
+    let found: Vec<String> =
+        on_disk.iter().map(|(version, path)| format!("{version} ({})", host.driver.outside(path))).collect();
+    let found = found.join(", ");
+    let mut taken = |version: &str, why: String| {
+        if on_disk.len() > 1 || search.driver_version.is_some() {
+            notices.push(Notice(format!("driver version {version} is taken: {why}; on disk: {found}")));
+        }
+        Ok(version.to_owned())
+    };
+    if let Some(version) = &search.driver_version {
+        return match on_disk.contains_key(version) {
+            true => taken(version, "it was asked for".to_owned()),
+            false => {
+                Err(Error::DriverVersion(format!("driver version {version} is not on disk; found: {found}")))
+            }
+        };
+    }
+    if let Some(version) = module {
+        return match on_disk.contains_key(version) {
+            true => taken(version, "the loaded kernel module has it".to_owned()),
+            false => Err(Error::DriverVersion(format!(
+                "the loaded kernel module is version {version}, but the libraries on disk are {found}: \
+                 reboot or reload the module, install the libraries of {version}, or take other ones by --driver-version"
+            ))),
+        };
+    }
+    match on_disk.keys().next().filter(|_| on_disk.len() == 1) {
+        Some(only) => taken(only, "it is the only one".to_owned()),
+        None => loaders_choice(host, directories, vendor, on_disk, &found).and_then(|version| {
+            taken(&version, "no kernel module is loaded, and the loader finds this one first".to_owned())
+        }),
+    }
+}
+
+/// The version that the names the loader looks for lead to, in the order of its directories.
+fn loaders_choice(
+    host: &Host,
+    directories: &[Directory],
+    vendor: &Vendor,
+    on_disk: &BTreeMap<String, Utf8PathBuf>,
+    found: &str,
+) -> Result<String> {
+    for directory in directories {
+        for anchor in vendor.anchors {
+            let real = host.driver.resolve(&directory.path.join(format!("{anchor}.1")))?;
+            let version = real.as_deref().and_then(Utf8Path::file_name).and_then(suffix);
+            if let Some(version) = version.filter(|version| on_disk.contains_key(*version)) {
+                return Ok(version.to_owned());
+            }
+        }
+    }
+    Err(Error::DriverVersion(format!(
+        "several driver versions are on disk and no kernel module is loaded: {found}; choose one by --driver-version"
+    )))
+}
+
+fn no_driver(host: &Host, vendor: &Vendor, directories: &[Directory]) -> Error {
+    let names: Vec<String> = vendor.anchors.iter().map(|stem| format!("{stem}.VERSION")).collect();
+    let places: Vec<&str> = directories.iter().map(|directory| directory.path.as_str()).collect();
+    Error::NoDriver {
+        vendor: vendor.name,
+        root: host.driver.path().to_owned(),
+        looked_for: format!(
+            "{} in {}; install the driver's libraries, or name their directory by --library-search-path",
+            names.join(" and "),
+            if places.is_empty() {
+                "the usual directories, none of which is there".to_owned()
+            } else {
+                places.join(", ")
+            }
+        ),
+    }
+}

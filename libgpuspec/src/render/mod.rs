@@ -1,0 +1,3 @@
+//! Specs and edits as texts of other programs' formats; renderers decide nothing.
+
+pub mod spec;
