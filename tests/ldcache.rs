@@ -1,5 +1,8 @@
 //! The loader cache as we read and write it, held against the `ldconfig` of the machine.
 
+// The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
+
 #[path = "support/elf.rs"]
 mod elf;
 
