@@ -1,10 +1,18 @@
 //! The Container Device Interface: its documents as values, their rules, their text.
 
+#[cfg(feature = "yaml")]
+mod decode;
 pub mod json;
 mod name;
 mod place;
 mod problem;
+#[cfg(feature = "yaml")]
+mod read;
+#[cfg(feature = "yaml")]
+mod scalar;
 mod spec;
+#[cfg(feature = "yaml")]
+mod tree;
 mod validate;
 mod version;
 #[cfg(feature = "yaml")]
@@ -13,6 +21,8 @@ pub mod yaml;
 pub use name::{NameError, PartError, QualifiedName, check_device, check_vendor_or_class};
 pub use place::{DocumentPath, Position, Step};
 pub use problem::{HOOK_NAMES, Problem, SerializeError, Violation};
+#[cfg(feature = "yaml")]
+pub use read::{MAX_BYTES, read};
 pub use spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 pub use validate::{validate, validate_to_write};
 pub use version::{UnknownVersion, Version, minimum_version};

@@ -159,3 +159,123 @@ fn long_and_odd_strings_stay_on_one_line() {
     let spec = Spec { container_edits: edits, ..Spec::default() };
     assert_eq!(to_string(&spec).unwrap().lines().count(), 8);
 }
+
+/// The tree as JSON text would show it.
+fn show(node: &Node<'_>) -> String {
+    match &node.value {
+        Value::List(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(",")),
+        Value::Map(entries) => {
+            let shown = entries.iter().map(|entry| format!("{}:{}", entry.key, show(&entry.value)));
+            format!("{{{}}}", shown.collect::<Vec<_>>().join(","))
+        }
+        Value::Text(text) => format!("{text:?}"),
+        Value::Null => "null".to_owned(),
+        other => other.as_text().unwrap().into_owned(),
+    }
+}
+
+/// What the Go library's reader makes of the same text; `Err` where it refuses it.
+fn agrees(name: &str, text: &str, expected: Result<&str, ()>) {
+    let read = parse(text).map(|node| show(&node));
+    assert_eq!(read.as_deref().map_err(|_| ()), expected, "{name}: {read:?}");
+}
+
+#[test]
+fn merge_keys() {
+    let accepted = [
+        ("one", "x: &a {p: 1}\nz:\n  <<: *a\n  r: 3\n", "{x:{p:1},z:{p:1,r:3}}"),
+        ("list", "x: &a {p: 1}\nw: &b {q: 2}\nz:\n  <<: [*a, *b]\n", "{x:{p:1},w:{q:2},z:{p:1,q:2}}"),
+        ("two", "x: &a {p: 1}\nw: &b {q: 2}\nz:\n  <<: *a\n  <<: *b\n", "{x:{p:1},w:{q:2},z:{p:1,q:2}}"),
+        ("inline", "z:\n  <<: {p: 1}\n", "{z:{p:1}}"),
+        ("tag", "x: &a {p: 1}\nz:\n  !!merge \"<<\": *a\n", "{x:{p:1},z:{p:1}}"),
+        ("quoted", "z:\n  \"<<\": {p: 1}\n", "{z:{<<:{p:1}}}"),
+    ];
+    for (name, text, expected) in accepted {
+        agrees(name, text, Ok(expected));
+    }
+    for (name, value) in [("scalar", "5"), ("null", "~"), ("list", "[5]"), ("nested", "[[{p: 1}]]")] {
+        agrees(name, &format!("z:\n  <<: {value}\n"), Err(()));
+    }
+    agrees("alias of a list", "s: &s [{p: 1}]\nz:\n  <<: *s\n", Err(()));
+}
+
+#[test]
+fn anchors_and_aliases() {
+    agrees("redefined", "a: &x 1\nb: &x 2\nc: *x\n", Ok("{a:1,b:2,c:2}"));
+    agrees("as a key", "a: &x k\n*x : v\n", Ok("{a:\"k\",k:\"v\"}"));
+    agrees("on a key", "&k a: b\nc: *k\n", Ok("{a:\"b\",c:\"a\"}"));
+    agrees("unknown", "a: *x\n", Err(()));
+    agrees("itself", "a: &x [*x]\n", Err(()));
+}
+
+#[test]
+fn only_the_first_document_is_read() {
+    agrees("another", "a: 1\n---\nb: 2\n", Ok("{a:1}"));
+    agrees("garbage", "a: 1\n---\n{{{\n", Ok("{a:1}"));
+    agrees("after flow", "{\"a\": 1} x\n", Ok("{a:1}"));
+    agrees("an empty first one", "---\n---\na: 1\n", Ok("null"));
+}
+
+#[test]
+fn json_is_read_as_yaml() {
+    agrees("no spaces", "{\"a\":1,\"b\":[true,null]}", Ok("{a:1,b:[true,null]}"));
+    agrees("trailing commas", "{\"a\": [1,2,],}", Ok("{a:[1,2]}"));
+    agrees("tabs", "{\n\t\"a\": 1,\n\t\"b\": [\n\t\t2\n\t]\n}\n", Ok("{a:1,b:[2]}"));
+    agrees("a comment", "{\"a\": 1, // no\n \"b\": 2}\n", Ok("{a:1,// no \"b\":2}"));
+    agrees("two commas", "{\"a\": [1,,2]}", Err(()));
+    agrees("escaped slash", r#"{"a": "x\/y"}"#, Err(()));
+    agrees("surrogates", r#"{"a": "\ud83d\uDE00"}"#, Err(()));
+    agrees("other escapes", r#"{"a": "\u0041\\/\x41"}"#, Ok("{a:\"A\\\\/A\"}"));
+}
+
+#[test]
+fn characters_line_ends_and_directives() {
+    agrees("byte order mark", "\u{feff}a: 1\n", Ok("{a:1}"));
+    agrees("CRLF", "a: 1\r\nb:\r\n  - c\r\n", Ok("{a:1,b:[\"c\"]}"));
+    agrees("CR", "a: 1\rb: 2\r", Ok("{a:1,b:2}"));
+    agrees("emoji", "a: \u{1f600}\n", Ok("{a:\"\u{1f600}\"}"));
+    agrees("tab after colon", "a:\tb\n", Ok("{a:\"b\"}"));
+    agrees("tab as indentation", "a:\n\tb: 1\n", Err(()));
+    for odd in ['\0', '\u{1}', '\u{7f}', '\u{fffe}'] {
+        agrees("control character", &format!("a: b{odd}c\n"), Err(()));
+    }
+    agrees("YAML 1.1", "%YAML 1.1\n---\na: 1\n", Ok("{a:1}"));
+    agrees("YAML 1.2", "# c\n%YAML 1.2\n---\na: 1\n", Err(()));
+    agrees("unknown directive", "%FOO bar\n---\na: 1\n", Err(()));
+    agrees("block scalar without end", "a: |\n  x", Ok("{a:\"x\"}"));
+}
+
+#[test]
+fn tags() {
+    agrees("string", "a: !!str 5\n", Ok("{a:\"5\"}"));
+    agrees("integer", "a: !!int \"5\"\n", Ok("{a:5}"));
+    agrees("float", "a: !!float 5\n", Ok("{a:5}"));
+    agrees("bool", "a: !!bool \"yes\"\n", Ok("{a:true}"));
+    agrees("own", "a: !foo 5\n", Ok("{a:\"5\"}"));
+    agrees("unfit", "a: !!int x\n", Err(()));
+    agrees("unfit null", "a: !!null x\n", Err(()));
+}
+
+#[test]
+fn keys_become_strings() {
+    agrees("scalars", "on: a\n1: b\n1.50: c\n.inf: d\n", Ok("{true:\"a\",1:\"b\",1.5:\"c\",.inf:\"d\"}"));
+    agrees("null", "~: a\n", Err(()));
+    agrees("list", "[a]: b\n", Err(()));
+}
+
+#[test]
+fn nesting_and_aliases_are_bounded() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let block = (0..200).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>();
+    assert!(parse(&deep).is_err());
+    assert!(parse(&block).is_err());
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..10 {
+        let alias = vec![format!("*a{}", level - 1); 10].join(",");
+        bomb.push_str(&format!("a{level}: &a{level} [{alias}]\n"));
+    }
+    let refused = parse(&bomb).unwrap_err();
+    assert!(matches!(refused.problem, Problem::TooMuch { .. }), "{refused}");
+    let many = "[1,".repeat(1) + &"1,".repeat(MAX_NODES) + "1]";
+    assert!(matches!(parse(&many).unwrap_err().problem, Problem::TooMuch { .. }));
+}

@@ -1,0 +1,66 @@
+//! Bytes to a valid spec, or to everything that is wrong with them.
+
+use super::decode::decode;
+use super::place::DocumentPath;
+use super::problem::{Problem, Violation};
+use super::spec::Spec;
+use super::tree::{Node, Value};
+use super::validate::validate;
+use super::yaml;
+
+/// Most bytes of one spec; a thousand times the largest seen.
+pub const MAX_BYTES: usize = 4 << 20;
+
+/// Reads and validates a spec, YAML or JSON; the extension of its file never matters.
+///
+/// All violations of the text are returned at once, in document order; a syntax error is the only one.
+///
+/// ```
+/// let text = b"cdiVersion: '0.5.0'\nkind: example.com/gpu\ndevices: [{name: all, containerEdits: {envs: []}}]";
+/// let violations = libgpuspec::cdi::read(text).unwrap_err();
+/// let text = violations[0].to_string();
+/// assert!(text.starts_with("line 3, column 40: devices[0].containerEdits.envs: unknown field"), "{text}");
+/// ```
+pub fn read(bytes: &[u8]) -> Result<Spec, Vec<Violation>> {
+    let tree = parse(bytes).map_err(|violation| vec![violation])?;
+    let (spec, mut found) = decode(&tree);
+    let mistaken = found.len();
+    for mut violation in validate(&spec) {
+        // A value that could not even be read breaks other rules for no reason of its own.
+        let read = found.iter().take(mistaken);
+        if !read.into_iter().any(|mistake| explains(mistake, &violation)) {
+            violation.position = Some(tree.locate(&violation.path));
+            found.push(violation);
+        }
+    }
+    if found.is_empty() {
+        return Ok(spec);
+    }
+    found.sort_by_key(|violation| violation.position);
+    Err(found)
+}
+
+/// Whether the second would not be there but for the first: it is at or below it, or finds nothing
+/// where the first could not be read.
+fn explains(mistake: &Violation, violation: &Violation) -> bool {
+    let (above, below) = (&mistake.path.0, &violation.path.0);
+    let empty = matches!(violation.problem, Problem::NoEdits | Problem::NoDevices);
+    (!above.is_empty() && below.starts_with(above)) || (empty && above.starts_with(below))
+}
+
+fn parse(bytes: &[u8]) -> Result<Node<'_>, Violation> {
+    if bytes.len() > MAX_BYTES {
+        return Err(whole(Problem::TooMuch { what: "bytes", limit: MAX_BYTES }));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| whole(Problem::Syntax(format!("byte {} is no UTF-8 text", error.valid_up_to()))))?;
+    let tree = yaml::parse(text)?;
+    if tree.value == Value::Null { Err(whole(Problem::NoSpec)) } else { Ok(tree) }
+}
+
+fn whole(problem: Problem) -> Violation {
+    Violation { path: DocumentPath::default(), position: None, problem }
+}
+
+#[cfg(test)]
+mod tests;
