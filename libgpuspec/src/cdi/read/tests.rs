@@ -190,7 +190,7 @@ fn null_is_as_good_as_absent_but_in_lists() {
     }
     assert_eq!(violations(&format!("{VALID}containerEdits: ~\nannotations: ~\n")), Vec::<String>::new());
     for list in ["deviceNodes", "mounts", "hooks", "netDevices", "env", "additionalGids"] {
-        let wrong = wrong(&format!("env: [A=B]\n    {}: [~]", list).replace("env: [A=B]\n    env", "env"));
+        let wrong = wrong(&format!("env: [A=B]\n    {list}: [~]").replace("env: [A=B]\n    env", "env"));
         assert_eq!(wrong.len(), 1, "{wrong:?}");
         assert!(wrong[0].contains(&format!("{list}[0]: a null list entry")), "{wrong:?}");
     }
