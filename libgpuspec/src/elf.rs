@@ -176,9 +176,13 @@ impl Layout {
         let container = if class == Class::Elf64 { Container::Big } else { Container::Little };
         let context = Ctx::new(container, endianness);
         let count = usize::from(parsed.e_phnum).min(MAX_PROGRAM_HEADERS);
-        let table = file.read_at(parsed.e_phoff, count * ProgramHeader::size(context))?;
-        let segments = ProgramHeader::parse(&table, 0, count, context)
-            .map_err(|_| Fault::Content("ELF program headers that are cut short"))?;
+        let size = count * ProgramHeader::size(context);
+        let start = usize::try_from(parsed.e_phoff).unwrap_or(usize::MAX);
+        let segments = match head.get(start..start.saturating_add(size)) {
+            Some(table) => ProgramHeader::parse(table, 0, count, context),
+            None => ProgramHeader::parse(&file.read_at(parsed.e_phoff, size)?, 0, count, context),
+        };
+        let segments = segments.map_err(|_| Fault::Content("ELF program headers that are cut short"))?;
         let little = endianness.is_little();
         Ok(Layout { class, little, machine: parsed.e_machine, context, head, segments })
     }
@@ -251,27 +255,37 @@ impl Layout {
             .next()
     }
 
+    /// DT_VERNEED; the table has no size of its own, so most are read in one small piece.
     fn version_needs(&self, file: &Opened, dynamic: &[Dyn], strings: &Strings) -> Parsed<Vec<VersionNeed>> {
-        let mut needs = Vec::new();
         let (Some(address), Some(count)) = (value(dynamic, DT_VERNEED), value(dynamic, DT_VERNEEDNUM)) else {
-            return Ok(needs);
+            return Ok(Vec::new());
         };
         let offset = self.offset(address).ok_or(Fault::Content("an ELF version table outside the file"))?;
-        // The table has no size of its own; 16 bytes an entry, and the entries lie together.
-        let bytes = file.read_at(offset, MAX_VERSIONS * 16)?;
+        let first = file.read_at(offset, HEAD)?;
+        let whole = first.len() < HEAD;
+        match self.version_needs_in(&first, count, strings) {
+            Err(_) if !whole => {
+                self.version_needs_in(&file.read_at(offset, MAX_VERSIONS * 16)?, count, strings)
+            }
+            parsed => parsed,
+        }
+    }
+
+    fn version_needs_in(&self, bytes: &[u8], count: u64, strings: &Strings) -> Parsed<Vec<VersionNeed>> {
+        let mut needs = Vec::new();
         let mut entry = 0;
         for _ in 0..count.min(MAX_VERSIONS as u64) {
-            let library = strings.at(u64::from(self.u32(&bytes, step(entry, 4))?))?;
-            let mut auxiliary = step(entry, self.u32(&bytes, step(entry, 8))?);
-            for _ in 0..self.u16(&bytes, step(entry, 2))? {
-                let version = strings.at(u64::from(self.u32(&bytes, step(auxiliary, 8))?))?;
+            let library = strings.at(u64::from(self.u32(bytes, step(entry, 4))?))?;
+            let mut auxiliary = step(entry, self.u32(bytes, step(entry, 8))?);
+            for _ in 0..self.u16(bytes, step(entry, 2))? {
+                let version = strings.at(u64::from(self.u32(bytes, step(auxiliary, 8))?))?;
                 needs.push(VersionNeed { library: library.clone(), version });
                 if needs.len() > MAX_VERSIONS {
                     return Err(Fault::Content("an ELF version table without an end"));
                 }
-                auxiliary = step(auxiliary, self.u32(&bytes, step(auxiliary, 12))?);
+                auxiliary = step(auxiliary, self.u32(bytes, step(auxiliary, 12))?);
             }
-            entry = step(entry, self.u32(&bytes, step(entry, 12))?);
+            entry = step(entry, self.u32(bytes, step(entry, 12))?);
         }
         needs.sort();
         needs.dedup();

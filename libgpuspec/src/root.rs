@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use pathrs::flags::OpenFlags;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -22,12 +22,16 @@ use crate::error::{Error, Result};
 /// Most entries read of one directory; ten times the largest library directory seen.
 const MAX_ENTRIES: usize = 100_000;
 
+/// How often a walk that a rename disturbed is tried again (openat2(2), EAGAIN).
+const MAX_TRIES: u32 = 128;
+
 /// A directory below which all paths stay.
 #[derive(Debug)]
 pub struct Root {
-    inner: pathrs::Root,
+    inner: OwnedFd,
     path: Utf8PathBuf,
     recorded: Option<BTreeMap<Utf8PathBuf, Entry>>,
+    absolute: OnceLock<Utf8PathBuf>,
 }
 
 /// What a directory entry is.
@@ -99,6 +103,8 @@ pub struct Entry {
     pub major: u32,
     /// Device minor number, 0 unless a device.
     pub minor: u32,
+    /// Device and inode: two names with the same identity are one file.
+    pub identity: (u64, u64),
 }
 
 impl From<fs::Stat> for Entry {
@@ -111,6 +117,50 @@ impl From<fs::Stat> for Entry {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             major: fs::major(stat.st_rdev),
             minor: fs::minor(stat.st_rdev),
+            identity: (stat.st_dev, stat.st_ino),
+        }
+    }
+}
+
+/// Something found in a [`Root`], held by a descriptor that cannot read or write it (`O_PATH`).
+#[derive(Debug)]
+pub struct Found<'a> {
+    root: &'a Root,
+    path: &'a Utf8Path,
+    fd: OwnedFd,
+    /// What it is.
+    pub entry: Entry,
+}
+
+impl Found<'_> {
+    /// Opens it for reading, if it is a regular file; nothing blocks.
+    ///
+    /// The type is judged before, since opening a device can have effects, and the very same inode
+    /// is opened, through the kernel's link to the descriptor: the path may mean another by now.
+    /// That the link led there is checked, not believed.
+    pub fn open(&self) -> Result<Opened> {
+        if self.entry.kind != Kind::File {
+            return Err(Error::NotRegular {
+                path: self.root.outside(self.path),
+                kind: self.entry.kind.word(),
+            });
+        }
+        let failed = |errno: Errno| self.root.error(self.path, "opening it", errno.into());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = fs::open(descriptor_link(self.fd.as_fd()), flags, Mode::empty()).map_err(failed)?;
+        let stat = fs::fstat(&file).map_err(failed)?;
+        if (stat.st_dev, stat.st_ino) != self.entry.identity {
+            return Err(failed(Errno::STALE));
+        }
+        Ok(Opened { file: file.into(), size: self.entry.size })
+    }
+
+    /// Its path inside the root, every link followed, as the kernel tells it (proc(5), `/proc/self/fd`).
+    pub fn real_path(&self) -> Result<Utf8PathBuf> {
+        let (root, found) = (self.root.absolute_path()?, descriptor_path(self.fd.as_fd())?);
+        match found.strip_prefix(&root) {
+            Ok(inside) => Ok(Utf8Path::new("/").join(inside)),
+            Err(_) => Err(Error::Format { path: found, reason: format!("lies outside {root}") }),
         }
     }
 }
@@ -122,8 +172,6 @@ pub struct Opened {
     pub file: File,
     /// Its size in bytes when it was opened.
     pub size: u64,
-    /// Device and inode: two names with the same identity are one file.
-    pub identity: (u64, u64),
 }
 
 impl Opened {
@@ -152,7 +200,7 @@ impl Root {
             |source: io::Error| Error::Io { path: path.to_owned(), action: "opening it as a root", source };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path.as_std_path(), flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        Ok(Root { inner: pathrs::Root::from_fd(fd), path: path.to_owned(), recorded: None })
+        Ok(Root { inner: fd, path: path.to_owned(), recorded: None, absolute: OnceLock::new() })
     }
 
     /// The same tree with device nodes known from a record instead of from disk: a captured host,
@@ -169,7 +217,13 @@ impl Root {
 
     /// The directory's absolute path on this machine, every link followed.
     pub fn absolute_path(&self) -> Result<Utf8PathBuf> {
-        self.descriptor_path(self.inner.as_fd())
+        // Asked for with every resolved path, and always the same.
+        match self.absolute.get() {
+            Some(path) => Ok(path.clone()),
+            None => {
+                descriptor_path(self.inner.as_fd()).map(|path| self.absolute.get_or_init(|| path).clone())
+            }
+        }
     }
 
     /// A path inside this root as it reads on this machine.
@@ -191,7 +245,10 @@ impl Root {
         if let Some(recorded) = self.recorded(path) {
             return Ok(Some(recorded));
         }
-        self.status(path, self.inner.resolve_nofollow(path.as_std_path()))
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let Some(fd) = self.at(path, flags, "looking it up")? else { return Ok(None) };
+        let stat = fs::fstat(&fd).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
+        Ok(Some(stat.into()))
     }
 
     /// What `path` leads to, links followed.
@@ -199,39 +256,23 @@ impl Root {
         if let Some(recorded) = self.recorded(path) {
             return Ok(Some(recorded));
         }
-        self.status(path, self.inner.resolve(path.as_std_path()))
+        Ok(self.find(path)?.map(|found| found.entry))
+    }
+
+    /// Finds what `path` leads to, links followed, and holds on to it.
+    pub fn find<'a>(&'a self, path: &'a Utf8Path) -> Result<Option<Found<'a>>> {
+        let Some(fd) = self.at(path, OFlags::PATH, "looking it up")? else { return Ok(None) };
+        let stat = fs::fstat(&fd).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
+        Ok(Some(Found { root: self, path, fd, entry: stat.into() }))
     }
 
     fn recorded(&self, path: &Utf8Path) -> Option<Entry> {
         self.recorded.as_ref().and_then(|nodes| nodes.get(path).cloned())
     }
 
-    fn status(
-        &self,
-        path: &Utf8Path,
-        handle: std::result::Result<pathrs::Handle, pathrs::error::Error>,
-    ) -> Result<Option<Entry>> {
-        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
-        let stat =
-            fs::fstat(&handle).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
-        Ok(Some(stat.into()))
-    }
-
     /// Opens a regular file for reading; anything else that is there is an error, nothing blocks.
-    ///
-    /// The type is judged on an `O_PATH` descriptor first: opening a device can have effects.
     pub fn open_file(&self, path: &Utf8Path) -> Result<Option<Opened>> {
-        let handle = self.inner.resolve(path.as_std_path());
-        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
-        let stat =
-            fs::fstat(&handle).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
-        let entry = Entry::from(stat);
-        if entry.kind != Kind::File {
-            return Err(Error::NotRegular { path: self.outside(path), kind: entry.kind.word() });
-        }
-        let flags = OpenFlags::O_RDONLY | OpenFlags::O_NONBLOCK | OpenFlags::O_NOCTTY | OpenFlags::O_CLOEXEC;
-        let file = handle.reopen(flags).map_err(|error| self.error(path, "opening it", system(&error)))?;
-        Ok(Some(Opened { file, size: entry.size, identity: (stat.st_dev, stat.st_ino) }))
+        self.find(path)?.map(|found| found.open()).transpose()
     }
 
     /// A regular file's bytes; one of more than `limit` bytes is an error.
@@ -255,11 +296,9 @@ impl Root {
 
     /// The names in a directory with what each is, sorted; names that are no UTF-8 are left out.
     pub fn list(&self, path: &Utf8Path) -> Result<Option<Vec<(String, Kind)>>> {
-        let flags =
-            OpenFlags::O_RDONLY | OpenFlags::O_DIRECTORY | OpenFlags::O_NONBLOCK | OpenFlags::O_CLOEXEC;
-        let opened = self.inner.open_subpath(path.as_std_path(), flags);
-        let mut names = match self.found(path, "opening the directory", opened)? {
-            Some(fd) => self.names(path, fd.as_fd())?,
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+        let mut names = match self.at(path, flags, "opening the directory")? {
+            Some(fd) => self.names(path, fd)?,
             None if self.recorded.is_none() => return Ok(None),
             None => Vec::new(),
         };
@@ -270,10 +309,10 @@ impl Root {
         Ok(Some(names))
     }
 
-    fn names(&self, path: &Utf8Path, fd: BorrowedFd<'_>) -> Result<Vec<(String, Kind)>> {
+    fn names(&self, path: &Utf8Path, fd: OwnedFd) -> Result<Vec<(String, Kind)>> {
         let failed = |errno: Errno| self.error(path, "reading the directory", errno.into());
         let mut names = Vec::new();
-        for entry in fs::Dir::read_from(fd).map_err(failed)?.take(MAX_ENTRIES) {
+        for entry in fs::Dir::new(fd).map_err(failed)?.take(MAX_ENTRIES) {
             let entry = entry.map_err(failed)?;
             match entry.file_name().to_str() {
                 Ok("." | "..") | Err(_) => {}
@@ -285,8 +324,9 @@ impl Root {
 
     /// The text of a symbolic link; `None` also where something else is there.
     pub fn read_link(&self, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
-        let handle = self.inner.resolve_nofollow(path.as_std_path());
-        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
+        let Some(handle) = self.at(path, OFlags::PATH | OFlags::NOFOLLOW, "looking it up")? else {
+            return Ok(None);
+        };
         self.link_text(path, fs::readlinkat(&handle, "", Vec::new()))
     }
 
@@ -303,45 +343,14 @@ impl Root {
     }
 
     /// The path inside this root that `path` leads to once every link is followed.
-    ///
-    /// Asks the kernel for the descriptor's path (proc(5), `/proc/self/fd`).
     pub fn resolve(&self, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
-        let handle = self.inner.resolve(path.as_std_path());
-        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
-        self.inside(handle.as_fd()).map(Some)
-    }
-
-    /// The path inside this root of a file that was opened in it, every link followed.
-    pub fn path_of(&self, opened: &Opened) -> Result<Utf8PathBuf> {
-        self.inside(opened.file.as_fd())
-    }
-
-    fn inside(&self, fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
-        let (root, found) = (self.descriptor_path(self.inner.as_fd())?, self.descriptor_path(fd)?);
-        match found.strip_prefix(&root) {
-            Ok(inside) => Ok(Utf8Path::new("/").join(inside)),
-            Err(_) => Err(Error::Format { path: found, reason: format!("lies outside {root}") }),
-        }
-    }
-
-    fn descriptor_path(&self, fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
-        use std::os::fd::AsRawFd;
-        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let text = fs::readlink(&link, Vec::new()).map_err(|errno| Error::Io {
-            path: link.into(),
-            action: "asking for a descriptor's path (is /proc mounted?)",
-            source: errno.into(),
-        })?;
-        let lossy = |text: std::ffi::IntoStringError| text.into_cstring().to_string_lossy().into_owned();
-        Ok(text.into_string().unwrap_or_else(lossy).into())
+        self.find(path)?.map(|found| found.real_path()).transpose()
     }
 
     /// The directory at `path`, for work on single names in it.
     pub fn directory(&self, path: &Utf8Path) -> Result<Option<Directory>> {
-        let flags = OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_CLOEXEC;
-        let opened = self.inner.open_subpath(path.as_std_path(), flags);
-        let found = self.found(path, "opening the directory", opened)?;
-        Ok(found.map(|file| Directory { fd: file.into(), path: self.outside(path) }))
+        let found = self.at(path, OFlags::PATH | OFlags::DIRECTORY, "opening the directory")?;
+        Ok(found.map(|fd| Directory { fd, path: self.outside(path) }))
     }
 
     /// The directory at `path`, made with mode 0755 where it or a parent is missing.
@@ -350,25 +359,25 @@ impl Root {
             return Ok(directory);
         }
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        let made = self.inner.mkdir_all(path.as_std_path(), &permissions);
+        let made = pathrs::RootRef::from_fd(self.inner.as_fd()).mkdir_all(path.as_std_path(), &permissions);
         let handle = made.map_err(|error| self.error(path, "making the directory", system(&error)))?;
         Ok(Directory { fd: handle.into(), path: self.outside(path) })
     }
 
-    fn found<T>(
-        &self,
-        path: &Utf8Path,
-        action: &'static str,
-        opened: std::result::Result<T, pathrs::error::Error>,
-    ) -> Result<Option<T>> {
-        match opened {
-            Ok(found) => Ok(Some(found)),
-            Err(error) => {
-                let source = system(&error);
-                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
-                    return Ok(None);
-                }
-                Err(self.error(path, action, source))
+    /// Opens a path inside this root, links followed inside; `None` where nothing is there.
+    ///
+    /// The kernel is asked directly: a resolver around it looks up words for every error, and most
+    /// of discovery's questions have the answer no.
+    fn at(&self, path: &Utf8Path, flags: OFlags, action: &'static str) -> Result<Option<OwnedFd>> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        loop {
+            match fs::openat2(&self.inner, path.as_str(), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Ok(fd) => return Ok(Some(fd)),
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                // Something was renamed during the walk, so the kernel cannot vouch for the result.
+                Err(Errno::AGAIN | Errno::INTR) if tries < MAX_TRIES => tries += 1,
+                Err(errno) => return Err(self.error(path, action, errno.into())),
             }
         }
     }
@@ -376,6 +385,22 @@ impl Root {
     fn error(&self, path: &Utf8Path, action: &'static str, source: io::Error) -> Error {
         Error::Io { path: self.outside(path), action, source }
     }
+}
+
+/// The kernel's link to what a descriptor is open on (proc(5)).
+fn descriptor_link(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn descriptor_path(fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
+    let link = descriptor_link(fd);
+    let text = fs::readlink(&link, Vec::new()).map_err(|errno| Error::Io {
+        path: link.into(),
+        action: "asking for a descriptor's path (is /proc mounted?)",
+        source: errno.into(),
+    })?;
+    let lossy = |text: std::ffi::IntoStringError| text.into_cstring().to_string_lossy().into_owned();
+    Ok(text.into_string().unwrap_or_else(lossy).into())
 }
 
 /// The system's own error inside a resolver's.

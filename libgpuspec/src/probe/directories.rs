@@ -31,10 +31,13 @@ const SHARED: &[&str] = &[
     "/usr/local/glibc/usr/lib",
 ];
 
+/// Device and inode: the same directory has several paths.
+type Identity = (u64, u64);
+
 /// A directory of libraries.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Every link followed.
+    /// As it was first reached.
     pub(super) path: Utf8PathBuf,
     /// The names in it that are named like libraries, sorted.
     pub(super) names: Vec<String>,
@@ -52,7 +55,8 @@ pub(super) fn find(
     first: &[Utf8PathBuf],
     notices: &mut Vec<Notice>,
 ) -> Result<Vec<Directory>> {
-    let mut found = Found { root, vendor, seen: BTreeSet::new(), directories: Vec::new() };
+    let mut found =
+        Found { root, vendor, seen: BTreeSet::new(), expanded: BTreeSet::new(), directories: Vec::new() };
     for path in first.iter().cloned().chain(cached(root, vendor, notices)) {
         found.add(&path, notices);
     }
@@ -60,8 +64,9 @@ pub(super) fn find(
         found.add_with_children(Utf8Path::new(path), notices);
     }
     for path in vendor.private_directories {
-        found.add(Utf8Path::new(path), notices);
-        found.add_children(Utf8Path::new(path), notices);
+        if found.add(Utf8Path::new(path), notices).is_some() {
+            found.add_children(Utf8Path::new(path), notices);
+        }
     }
     Ok(found.directories)
 }
@@ -93,16 +98,20 @@ fn cached(root: &Root, vendor: &Vendor, notices: &mut Vec<Notice>) -> Vec<Utf8Pa
 struct Found<'a> {
     root: &'a Root,
     vendor: &'a Vendor,
-    seen: BTreeSet<Utf8PathBuf>,
+    seen: BTreeSet<Identity>,
+    /// Those whose subdirectories were looked at.
+    expanded: BTreeSet<Identity>,
     directories: Vec<Directory>,
 }
 
 impl Found<'_> {
     fn add_with_children(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) {
-        self.add(path, notices);
+        if !self.add(path, notices).is_some_and(|identity| self.expanded.insert(identity)) {
+            return;
+        }
         for name in self.vendor.library_subdirectories {
             let below = path.join(name);
-            if self.add(&below, notices) {
+            if self.add(&below, notices).is_some() {
                 self.add_children(&below, notices);
             }
         }
@@ -115,29 +124,26 @@ impl Found<'_> {
         }
     }
 
-    /// Whether the directory is there; what cannot be read is a notice, and the others still count.
-    fn add(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) -> bool {
-        match self.read(path) {
-            Ok(there) => there,
-            Err(error) => {
-                notices.push(error.into());
-                false
-            }
-        }
+    /// The directory's identity, if it is there; what cannot be read is a notice, and the others still count.
+    fn add(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) -> Option<Identity> {
+        self.read(path).unwrap_or_else(|error| {
+            notices.push(error.into());
+            None
+        })
     }
 
-    fn read(&mut self, path: &Utf8Path) -> Result<bool> {
-        let Some(path) = self.root.resolve(path)? else { return Ok(false) };
-        if !self.seen.insert(path.clone()) {
-            return Ok(true);
+    fn read(&mut self, path: &Utf8Path) -> Result<Option<Identity>> {
+        let Some(entry) = self.root.target(path)? else { return Ok(None) };
+        if !self.seen.insert(entry.identity) {
+            return Ok(Some(entry.identity));
         }
-        let Some(listed) = self.root.list(&path)? else { return Ok(false) };
+        let Some(listed) = self.root.list(path)? else { return Ok(None) };
         let library =
             |(name, kind): (String, Kind)| (kind != Kind::Directory && stem(&name).is_some()).then_some(name);
         let names: Vec<String> = listed.into_iter().filter_map(library).collect();
         let private = !SHARED.contains(&path.as_str()) && holds_only_the_drivers(self.vendor, &names);
-        self.directories.push(Directory { path, names, private });
-        Ok(true)
+        self.directories.push(Directory { path: path.to_owned(), names, private });
+        Ok(Some(entry.identity))
     }
 }
 

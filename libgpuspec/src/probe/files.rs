@@ -1,6 +1,6 @@
 //! The driver's files that are no libraries: programs, firmware, manifests, data, sockets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -10,7 +10,7 @@ use crate::elf;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::inventory::{DriverFile, FileKind};
-use crate::root::{Kind, Root};
+use crate::root::{Found, Kind, Root};
 use crate::vendor::{Destination, FileRule, Source, Vendor, matches};
 
 /// The largest manifest that is read; the largest seen has 700 bytes.
@@ -25,44 +25,48 @@ pub(super) fn find(
     libraries: &mut Libraries<'_>,
     notices: &mut Vec<Notice>,
 ) -> Result<Vec<DriverFile>> {
-    let places = Places::find(host, vendor, version, libraries);
-    let mut files: Vec<DriverFile> = Vec::new();
-    let mut taken = BTreeSet::new();
+    let mut places = Places::find(host, vendor, version, libraries);
+    let mut files: BTreeMap<Utf8PathBuf, DriverFile> = BTreeMap::new();
     for rule in vendor.files {
-        for path in places.candidates(&host.driver, rule, notices) {
+        for path in places.candidates(rule, notices) {
             let destination = places.destination(rule, &path);
-            if taken.contains(&destination) {
+            if files.contains_key(&destination) {
                 continue;
             }
-            match describe(&host.driver, rule, &path, destination) {
+            match describe(&host.driver, rule, &path, &destination) {
                 Ok(Some(file)) => {
-                    taken.insert(file.destination.clone());
-                    files.push(file);
+                    files.insert(destination, file);
+                    if !rule.name.contains('*') {
+                        break;
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => notices.push(error.into()),
             }
         }
     }
-    for file in files.iter_mut().filter(|file| is_manifest(file)) {
+    for file in files.values_mut().filter(|file| is_manifest(file)) {
         follow(&host.driver, file, libraries, notices);
     }
-    files.sort_by(|one, other| one.destination.cmp(&other.destination));
-    Ok(files)
+    Ok(files.into_values().collect())
 }
 
 /// What the words of the vendor's table mean on this host.
 struct Places<'a> {
+    root: &'a Root,
     version: &'a str,
     library_directories: Vec<Utf8PathBuf>,
     loader_directory: Utf8PathBuf,
     firmware: Vec<Utf8PathBuf>,
     private: Vec<Utf8PathBuf>,
+    /// Directories that were looked for: device and inode, or that they are not there.
+    identities: BTreeMap<String, Option<(u64, u64)>>,
 }
 
 impl<'a> Places<'a> {
-    fn find(host: &Host, vendor: &Vendor, version: &'a str, libraries: &Libraries<'_>) -> Places<'a> {
+    fn find(host: &'a Host, vendor: &Vendor, version: &'a str, libraries: &Libraries<'_>) -> Places<'a> {
         Places {
+            root: &host.driver,
             version,
             library_directories: libraries.directories(),
             loader_directory: libraries.loader_directory(),
@@ -72,27 +76,50 @@ impl<'a> Places<'a> {
                 .iter()
                 .flat_map(|path| children(&host.driver, path))
                 .collect(),
+            identities: BTreeMap::new(),
         }
     }
 
-    fn candidates(&self, root: &Root, rule: &FileRule, notices: &mut Vec<Notice>) -> Vec<Utf8PathBuf> {
+    /// The paths at which the rule's files may be, in order.
+    fn candidates(&mut self, rule: &FileRule, notices: &mut Vec<Notice>) -> Vec<Utf8PathBuf> {
         let name = self.fill(rule.name);
-        let directories = rule.sources.iter().flat_map(|source| self.directories(*source));
-        if !name.contains('*') {
-            return directories.map(|directory| directory.join(&name)).collect();
-        }
+        let named: Vec<Utf8PathBuf> =
+            rule.sources.iter().flat_map(|source| self.directories(*source)).collect();
         let mut paths = Vec::new();
-        for directory in directories {
-            match root.list(&directory) {
-                Ok(listed) => {
-                    let fitting =
-                        listed.unwrap_or_default().into_iter().filter(|(found, _)| matches(&name, found));
-                    paths.extend(fitting.map(|(found, _)| directory.join(found)));
-                }
-                Err(error) => notices.push(error.into()),
+        let mut seen = BTreeSet::new();
+        for directory in named {
+            if !self.identity(&directory, notices).is_some_and(|identity| seen.insert(identity)) {
+                continue;
+            }
+            if name.contains('*') {
+                paths.extend(self.matching(&directory, &name, notices));
+            } else {
+                paths.push(directory.join(&name));
             }
         }
         paths
+    }
+
+    fn matching(&self, directory: &Utf8Path, name: &str, notices: &mut Vec<Notice>) -> Vec<Utf8PathBuf> {
+        let listed = self.root.list(directory).unwrap_or_else(|error| {
+            notices.push(error.into());
+            None
+        });
+        let fitting = listed.unwrap_or_default().into_iter().filter(|(found, _)| matches(name, found));
+        fitting.map(|(found, _)| directory.join(found)).collect()
+    }
+
+    /// Most of the table's directories are on no one host: each is asked for once.
+    fn identity(&mut self, directory: &Utf8Path, notices: &mut Vec<Notice>) -> Option<(u64, u64)> {
+        let root = self.root;
+        let looked_up = || {
+            let entry = root.target(directory).unwrap_or_else(|error| {
+                notices.push(error.into());
+                None
+            });
+            entry.map(|entry| entry.identity)
+        };
+        *self.identities.entry(directory.to_string()).or_insert_with(looked_up)
     }
 
     fn directories(&self, source: Source) -> Vec<Utf8PathBuf> {
@@ -166,27 +193,26 @@ fn describe(
     root: &Root,
     rule: &FileRule,
     path: &Utf8Path,
-    destination: Utf8PathBuf,
+    destination: &Utf8Path,
 ) -> Result<Option<DriverFile>> {
-    let Some(entry) = root.target(path)? else { return Ok(None) };
+    let Some(found) = root.find(path)? else { return Ok(None) };
     let wanted = match rule.kind {
         FileKind::Program | FileKind::Firmware | FileKind::Data => Kind::File,
         FileKind::Socket => Kind::Socket,
         FileKind::Directory => Kind::Directory,
     };
-    if entry.kind != wanted {
-        return Err(Error::NotRegular { path: root.outside(path), kind: entry.kind.word() });
+    if found.entry.kind != wanted {
+        return Err(Error::NotRegular { path: root.outside(path), kind: found.entry.kind.word() });
     }
-    if wanted == Kind::File && entry.size == 0 {
+    if wanted == Kind::File && found.entry.size == 0 {
         return Ok(None);
     }
-    let Some(real) = root.resolve(path)? else { return Ok(None) };
     Ok(Some(DriverFile {
-        build_id: if rule.kind == FileKind::Program { build_id(root, &real)? } else { None },
-        path: real,
-        destination,
+        path: found.real_path()?,
+        destination: destination.to_owned(),
         kind: rule.kind,
-        size: if wanted == Kind::File { entry.size } else { 0 },
+        size: if wanted == Kind::File { found.entry.size } else { 0 },
+        build_id: if rule.kind == FileKind::Program { build_id(&found)? } else { None },
         capabilities: rule.serves.iter().copied().collect(),
         host_tool: rule.host_tool,
         library_path: None,
@@ -194,9 +220,8 @@ fn describe(
 }
 
 /// The build-id of a program; a script has none.
-fn build_id(root: &Root, path: &Utf8Path) -> Result<Option<String>> {
-    let Some(opened) = root.open_file(path)? else { return Ok(None) };
-    Ok(elf::inspect(&opened).ok().and_then(|object| object.build_id))
+fn build_id(program: &Found<'_>) -> Result<Option<String>> {
+    Ok(elf::inspect(&program.open()?).ok().and_then(|object| object.build_id))
 }
 
 fn is_manifest(file: &DriverFile) -> bool {

@@ -94,8 +94,8 @@ impl<'a> Libraries<'a> {
     }
 
     fn is_known_file(&self, path: &Utf8Path) -> bool {
-        let opened = self.root.open_file(path).ok().flatten();
-        opened.is_some_and(|opened| self.files.contains_key(&opened.identity))
+        let entry = self.root.target(path).ok().flatten();
+        entry.is_some_and(|entry| self.files.contains_key(&entry.identity))
     }
 
     /// What the table names, what carries the version, what lies among the driver's own.
@@ -234,9 +234,9 @@ impl<'a> Libraries<'a> {
     }
 
     fn inspect(&mut self, path: &Utf8Path, reason: Reason) -> Result<Option<(Key, Library)>> {
-        let Some(opened) = self.root.open_file(path)? else { return Ok(None) };
+        let Some(file) = self.root.find(path)? else { return Ok(None) };
         let name = path.file_name().unwrap_or_default();
-        if let Some(key) = self.files.get(&opened.identity) {
+        if let Some(key) = self.files.get(&file.entry.identity) {
             if let Some(library) = self.found.get_mut(key)
                 && library.soname != name
             {
@@ -244,13 +244,14 @@ impl<'a> Libraries<'a> {
             }
             return Ok(None);
         }
-        let real = self.root.path_of(&opened)?;
+        let real = file.real_path()?;
         let real_name = real.file_name().unwrap_or(name);
         let host_tool = self.vendor.library_rule(real_name).is_some_and(is_host_tool);
         if self.is_another_drivers(real_name) && !host_tool {
             return Ok(None);
         }
         let fault = |reason: String| Error::Format { path: self.root.outside(&real), reason };
+        let opened = file.open()?;
         if opened.size == 0 {
             // Engines leave empty files behind where they mounted one over a directory root.
             return Ok(None);
@@ -266,7 +267,7 @@ impl<'a> Libraries<'a> {
         library.names.extend([name, real_name].map(str::to_owned));
         library.names.remove(&library.soname);
         let key = (abi, library.soname.clone());
-        self.files.insert(opened.identity, key.clone());
+        self.files.insert(file.entry.identity, key.clone());
         Ok(Some((key, library)))
     }
 

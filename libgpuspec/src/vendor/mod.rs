@@ -45,7 +45,7 @@ pub struct Vendor {
 /// What was read, and what was odd about it.
 pub type Odd<T> = (T, Vec<Notice>);
 
-/// One library, or a family of them.
+/// One library.
 #[derive(Debug)]
 pub struct LibraryRule {
     /// The name up to and with `.so`; a `*` before `.so` stands for any text.
@@ -119,7 +119,7 @@ impl Vendor {
     /// The rule for a library of this file name or soname.
     pub fn library_rule(&self, name: &str) -> Option<&'static LibraryRule> {
         let stem = stem(name)?;
-        self.libraries.iter().find(|rule| matches(rule.stem, stem))
+        self.libraries.iter().find(|rule| rule.stem == stem)
     }
 
     /// Whether a library's name begins as the driver's do.
