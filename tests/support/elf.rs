@@ -2,31 +2,31 @@
 
 /// What the stub says of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Stub<'a> {
+pub(crate) struct Stub<'a> {
     /// `EI_CLASS`: 1 for 32 bits, 2 for 64.
-    pub class: u8,
+    pub(crate) class: u8,
     /// `e_machine`.
-    pub machine: u16,
+    pub(crate) machine: u16,
     /// DT_SONAME.
-    pub soname: &'a str,
+    pub(crate) soname: &'a str,
     /// DT_NEEDED, in order.
-    pub needed: &'a [&'a str],
+    pub(crate) needed: &'a [&'a str],
 }
 
 impl<'a> Stub<'a> {
     /// A 64-bit x86 library that needs nothing.
-    pub fn x86_64(soname: &'a str) -> Stub<'a> {
+    pub(crate) fn x86_64(soname: &'a str) -> Stub<'a> {
         Stub { class: 2, machine: 62, soname, needed: &[] }
     }
 
     /// A 32-bit x86 library. It needs libc, by which alone `ldconfig` tells glibc's from older ones.
-    pub fn i386(soname: &'a str) -> Stub<'a> {
+    pub(crate) fn i386(soname: &'a str) -> Stub<'a> {
         Stub { class: 1, machine: 3, soname, needed: &["libc.so.6"] }
     }
 
     /// The file: ELF header, PT_LOAD over all of it at address 0, PT_DYNAMIC, its strings, and the four
     /// section headers that some readers insist on. Little-endian.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let wide = self.class == 2;
         let (header, segment, dynamic, section) = if wide { (64, 56, 16, 64) } else { (52, 32, 8, 40) };
         let mut strings = vec![0];
