@@ -46,7 +46,7 @@ download_driver() {
   driver_packages "$apt" >"$apt/packages"
   [ -s "$apt/packages" ] || die "$1: no driver packages in non-free"
   (
-    cd "$apt/archives"
+    cd "$apt/archives" || exit
     export APT_CONFIG=$apt/apt.conf
     # shellcheck disable=SC2046 # one word a package
     apt_quietly apt-get download $(cat "$apt/packages") && apt_quietly apt-get autoclean

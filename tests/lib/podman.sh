@@ -2,15 +2,15 @@
 # Podman as this machine allows it: a private store, private spec directories, and what limits and cgroups require.
 # None of this is needed on an ordinary host; nothing of it is known to the programs under test.
 
-# podman_room DIR: sets podman up with its configuration in DIR; later calls of podman in this process use it.
+# podman_room: sets podman up with its configuration in $ROOM; later calls of podman in this process use it.
 podman_room() {
-  cat >"$1/storage.conf" <<CONF
+  cat >"$ROOM/storage.conf" <<CONF
 [storage]
 driver = "overlay"
 graphroot = "$CACHE/podman"
 runroot = "/run/libgpuspec-tests"
 CONF
-  cat >"$1/containers.conf" <<CONF
+  cat >"$ROOM/containers.conf" <<CONF
 [containers]
 netns = "host"
 log_driver = "k8s-file"
@@ -18,8 +18,9 @@ $(podman_limits)
 [engine]
 cgroup_manager = "$([ -d /run/systemd/system ] && echo systemd || echo cgroupfs)"
 events_logger = "file"
+tmp_dir = "/run/libgpuspec-tests/libpod"
 CONF
-  export CONTAINERS_STORAGE_CONF=$1/storage.conf CONTAINERS_CONF=$1/containers.conf
+  export CONTAINERS_STORAGE_CONF=$ROOM/storage.conf CONTAINERS_CONF=$ROOM/containers.conf
 }
 
 # Without CAP_SYS_RESOURCE (bit 24) nobody may raise a limit, and podman asks for high ones unless told otherwise
@@ -31,12 +32,14 @@ podman_limits() {
     echo 'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]'
 }
 
-# in_private_mounts COMMAND…: runs it where /etc/cdi and /run/cdi are empty and its own, so that no spec of this
-# machine is read or touched; and where no second, empty cgroup hierarchy confuses the OCI runtime (hybrid hosts).
+# in_private_mounts COMMAND…: runs it where /etc/cdi, /run/cdi and $ROOM are empty and its own, and vanish with it: so
+# no spec of this machine is read or touched; and where no second, empty cgroup hierarchy confuses the OCI runtime
+# (hybrid hosts).
 in_private_mounts() {
+  export ROOM=$CACHE/room
   # shellcheck disable=SC2016 # expanded inside
   unshare --mount bash -euc '
-    for dir in /etc/cdi /run/cdi; do
+    for dir in /etc/cdi /run/cdi "$ROOM"; do
       mkdir -p "$dir"
       mount -t tmpfs -o mode=0755 tmpfs "$dir"
     done

@@ -29,8 +29,24 @@ built() {
 # The two programs, as a user would build them. One package a command: cargo unifies features within one.
 build_programs() {
   (
-    cd "$CHECKOUT"
+    cd "$CHECKOUT" || exit
     cargo build --quiet --locked --release --package oci-hook
     cargo build --quiet --locked --release --package cdi-gen
   )
+}
+
+# cargo_tool NAME VERSION: makes sure of $CACHE/cargo-tools/bin/NAME, quickly built rather than fast.
+cargo_tool() {
+  local installed
+  installed=$("$CACHE/cargo-tools/bin/$1" --version 2>/dev/null | sed 's/.* //') || true
+  [ "$installed" = "$2" ] || {
+    say "building $1 $2 (once, some minutes)"
+    # Away from the checkout, whose configuration is for its own programs.
+    (
+      cd / || exit
+      CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
+        cargo install --quiet --locked --force --root "$CACHE/cargo-tools" --target-dir "$CACHE/cargo-tools/target" \
+        "$1@$2" && rm -rf "$CACHE/cargo-tools/target"
+    )
+  }
 }

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# All tests, on a machine that has nothing yet: installs what is missing (as root), then runs stage after stage.
+# Usage: tests/run.sh [lint|unit|drivers|instructions|podman|demo]…   (none: all of them)
+# The last line counts; the exit status is 0 when nothing failed. What could not run is listed as skipped, with why.
+set -euo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+for part in common report apt rust driver; do
+  # shellcheck source=/dev/null
+  . "$here/lib/$part.sh"
+done
+cd "$CHECKOUT"
+
+DENY_VERSION=0.20.2
+export CARGO_TERM_COLOR=never
+
+# ---- stages ------------------------------------------------------------------------------------------------------
+
+# What a reader and a compiler may complain about: nothing.
+stage_lint() {
+  check 'cargo fmt' cargo fmt --check
+  check 'cargo clippy' cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+  check 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps
+  check 'cargo deny' deny
+  check 'shellcheck' shell_scripts
+}
+
+deny() {
+  cargo_tool cargo-deny "$DENY_VERSION"
+  "$CACHE/cargo-tools/bin/cargo-deny" --config .cargo/deny.toml check licenses bans sources
+}
+
+shell_scripts() {
+  need shellcheck=shellcheck
+  # shellcheck disable=SC2046 # no blanks in our names
+  shellcheck --external-sources $(git ls-files '*.sh') .ci/run
+}
+
+# Everything that needs neither root nor a network nor a driver.
+stage_unit() { cargo_tests 'cargo test' --workspace; }
+
+# The real drivers as driver roots: fetched, unpacked, installed; then the tests that read them.
+stage_drivers() {
+  local driver
+  for driver in 550 535; do
+    check "driver $driver: packages unpacked" driver_root "$driver"
+    if is_root; then
+      check "driver $driver: packages installed" driver_installed "$driver"
+    else
+      skip "driver $driver: packages installed" 'needs root'
+    fi
+  done
+}
+
+stage_instructions() {
+  if [ -x "$here/hook-instructions.sh" ]; then
+    run_script "$here/hook-instructions.sh"
+  fi
+}
+
+stage_podman() {
+  check 'release build' build_programs
+  run_script "$here/e2e/podman.sh" 550
+  run_script "$here/e2e/podman.sh" 535
+}
+
+stage_demo() {
+  if is_root; then
+    check 'examples/demo.sh' "$CHECKOUT/examples/demo.sh"
+  else
+    skip 'examples/demo.sh' 'needs root'
+  fi
+}
+
+# ---- how they are run --------------------------------------------------------------------------------------------
+
+# run_script FILE ARG…: one that reports its own checks; only its untimely end is a failure of its own.
+run_script() { "$@" || check "${1##*/} ${*:2} went to its end" false; }
+
+# cargo_tests NAME ARG…: each test counts, and a failed one is named.
+cargo_tests() {
+  local name=$1 log status=0
+  log=$(mktemp)
+  shift
+  cargo test --quiet --locked --no-fail-fast "$@" >"$log" 2>&1 || status=$?
+  awk '/^test result:/ { passed += $4 } END { print passed + 0 }' "$log" >"$log.passed"
+  record passed "$(cat "$log.passed")" "$name"
+  sed -nE 's/^(skipped: .*)/\1/p' "$log" | sort -u | while read -r line; do skip "$name" "${line#skipped: }"; done
+  if [ "$status" = 0 ]; then
+    printf 'ok       %s (%s tests)\n' "$name" "$(cat "$log.passed")"
+  else
+    cat "$log"
+    sed -nE 's/^    ([a-z_:0-9]+)$/\1/p' "$log" | sort -u | while read -r test; do record failed 1 "$name: $test"; done
+    record failed 1 "$name (exit $status)"
+    printf 'FAILED   %s (exit %s)\n' "$name" "$status"
+  fi
+  rm -f "$log" "$log.passed"
+}
+
+main() {
+  local stage
+  prepare_cache
+  need_rust
+  [ $# -gt 0 ] || set -- lint unit drivers instructions podman demo
+  for stage in "$@"; do
+    case $stage in
+      lint | unit | drivers | instructions | podman | demo) ;;
+      *) die "$stage: not a stage; see the head of tests/run.sh" ;;
+    esac
+    say "stage $stage"
+    "stage_$stage"
+  done
+  report
+}
+main "$@"
