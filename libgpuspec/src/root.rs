@@ -6,6 +6,8 @@
 //! without blocking; absence is `Ok(None)`. Writing goes through a [`Directory`]: one descriptor,
 //! one name, and what stands there is replaced by a new inode or not at all.
 
+mod watch;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,6 +20,8 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+
+pub use watch::{Changes, Stamp, Watch};
 
 /// Most entries read of one directory; ten times the largest library directory seen.
 const MAX_ENTRIES: usize = 100_000;

@@ -9,6 +9,8 @@ mod problem;
 #[cfg(feature = "yaml")]
 mod read;
 #[cfg(feature = "yaml")]
+mod registry;
+#[cfg(feature = "yaml")]
 mod scalar;
 mod spec;
 #[cfg(feature = "yaml")]
@@ -23,6 +25,10 @@ pub use place::{DocumentPath, Position, Step};
 pub use problem::{HOOK_NAMES, Problem, SerializeError, Violation};
 #[cfg(feature = "yaml")]
 pub use read::{MAX_BYTES, read};
+#[cfg(feature = "yaml")]
+pub use registry::{
+    Contested, DEFAULT_DIRECTORIES, DirectoryError, FileError, Found, Listing, Registry, SpecFile, Unresolved,
+};
 pub use spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 pub use validate::{validate, validate_to_write};
 pub use version::{UnknownVersion, Version, minimum_version};

@@ -72,6 +72,19 @@ impl ContainerEdits {
     pub fn is_empty(&self) -> bool {
         self == &ContainerEdits::default()
     }
+
+    /// Adds what `other` does after what this does: lists follow each other, the last RDT counts.
+    pub fn append(&mut self, other: &ContainerEdits) {
+        self.env.extend_from_slice(&other.env);
+        self.device_nodes.extend_from_slice(&other.device_nodes);
+        self.net_devices.extend_from_slice(&other.net_devices);
+        self.hooks.extend_from_slice(&other.hooks);
+        self.mounts.extend_from_slice(&other.mounts);
+        if other.intel_rdt.is_some() {
+            self.intel_rdt.clone_from(&other.intel_rdt);
+        }
+        self.additional_gids.extend_from_slice(&other.additional_gids);
+    }
 }
 
 /// A device node in the container.
