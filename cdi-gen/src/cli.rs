@@ -5,7 +5,9 @@ use clap::{Parser, Subcommand};
 
 use crate::generate::Generate;
 use crate::inventory::InventoryCommand;
+use crate::list::List;
 use crate::output::Status;
+use crate::validate::Validate;
 
 /// GPUs for containers: makes, checks and explains Container Device Interface specs.
 ///
@@ -23,6 +25,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Generate(Generate),
     Inventory(InventoryCommand),
+    List(List),
+    Validate(Validate),
 }
 
 impl Command {
@@ -30,6 +34,8 @@ impl Command {
         match self {
             Command::Generate(command) => command.run(),
             Command::Inventory(command) => command.run(),
+            Command::List(command) => command.run(),
+            Command::Validate(command) => command.run(),
         }
     }
 }

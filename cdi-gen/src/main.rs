@@ -5,7 +5,10 @@ mod discovery;
 mod generate;
 mod hook;
 mod inventory;
+mod list;
 mod output;
+mod specs;
+mod validate;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ pub(crate) enum Status {
     Done = 0,
     Failed = 1,
     NoGpu = 3,
+    Invalid = 4,
 }
 
 impl Status {

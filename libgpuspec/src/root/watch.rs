@@ -57,12 +57,9 @@ impl From<fs::Stat> for Stamp {
 impl Root {
     /// What `path` leads to, links followed, and its stamp.
     pub fn stamp(&self, path: &Utf8Path) -> Result<Option<(Entry, Stamp)>> {
-        let handle = self.inner.resolve(path.as_std_path());
-        let Some(handle) = self.found(path, "looking it up", handle)? else { return Ok(None) };
-        match fs::fstat(&handle) {
-            Ok(stat) => Ok(Some((stat.into(), stat.into()))),
-            Err(errno) => Err(self.error(path, "reading its status", errno.into())),
-        }
+        let Some(fd) = self.at(path, OFlags::PATH, "looking it up")? else { return Ok(None) };
+        let stat = fs::fstat(&fd).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
+        Ok(Some((stat.into(), stat.into())))
     }
 }
 

@@ -1,0 +1,163 @@
+//! cdi-gen's verbs over specs: what is printed where, and the exit status of each outcome.
+#![allow(clippy::disallowed_methods)] // trees are made by plain means
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const GOOD: &str =
+    "cdiVersion: \"0.5.0\"\nkind: v.com/c\ndevices: [{name: \"0\", containerEdits: {env: [A=B]}}]\n";
+
+fn run(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cdi-gen"))
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    texts(&output)
+}
+
+fn texts(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Two spec directories, `low` and `high`.
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    fs::create_dir(tree.path().join("low")).unwrap();
+    fs::create_dir(tree.path().join("high")).unwrap();
+    for (name, text) in files {
+        fs::write(tree.path().join(name), text).unwrap();
+    }
+    tree
+}
+
+const DIRS: [&str; 4] = ["--spec-dir", "low", "--spec-dir", "high"];
+
+fn list(tree: &tempfile::TempDir, more: &[&str]) -> (i32, String, String) {
+    run(tree.path(), &[&["list"], DIRS.as_slice(), more].concat())
+}
+
+#[test]
+fn list_prints_names_and_exits_0() {
+    let more = GOOD.replace("\"0\"", "all").replace("v.com", "a.com");
+    let tree = tree(&[("low/x.yaml", GOOD), ("high/y.json", &more)]);
+    assert_eq!(list(&tree, &[]), (0, "a.com/c=all\nv.com/c=0\n".into(), String::new()));
+}
+
+#[test]
+fn list_of_nothing_is_empty_and_exits_0() {
+    let tree = tree(&[]);
+    assert_eq!(list(&tree, &["--spec-dir", "missing"]), (0, String::new(), String::new()));
+}
+
+#[test]
+fn list_tells_bad_files_and_exits_4() {
+    let tree = tree(&[("low/x.yaml", GOOD), ("low/bad.yaml", "kind: [\n")]);
+    let (status, stdout, stderr) = list(&tree, &[]);
+    assert_eq!((status, stdout.as_str()), (4, "v.com/c=0\n"));
+    assert!(stderr.starts_with("cdi-gen: warning: /") && stderr.contains("low/bad.yaml:"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1);
+}
+
+#[test]
+fn list_tells_conflicts_and_exits_4() {
+    let tree = tree(&[("low/x.yaml", GOOD), ("low/x.json", GOOD)]);
+    let (status, stdout, stderr) = list(&tree, &[]);
+    assert_eq!((status, stdout.as_str()), (4, ""));
+    assert!(stderr.contains("v.com/c=0: conflicting definitions in /"), "{stderr}");
+    assert!(stderr.contains("low/x.json and /") && stderr.contains("low/x.yaml"), "{stderr}");
+}
+
+#[test]
+fn list_tells_shadowed_devices_and_exits_4() {
+    let tree = tree(&[("low/x.yaml", GOOD), ("high/x.yaml", GOOD)]);
+    let (status, stdout, stderr) = list(&tree, &[]);
+    assert_eq!((status, stdout.as_str()), (4, "v.com/c=0\n"));
+    assert!(stderr.contains("high/x.yaml, which shadows /") && stderr.contains("low/x.yaml"), "{stderr}");
+}
+
+#[test]
+fn list_tells_unreadable_directories_and_exits_4() {
+    let tree = tree(&[("high/x.yaml", GOOD)]);
+    fs::write(tree.path().join("file"), "").unwrap();
+    let (status, stdout, stderr) = list(&tree, &["--spec-dir", "file"]);
+    assert_eq!((status, stdout.as_str()), (4, "v.com/c=0\n"));
+    assert!(stderr.contains("file: a regular file, not a directory of specs"), "{stderr}");
+}
+
+#[test]
+fn list_prints_json_for_programs() {
+    let conflict = GOOD.replace("\"0\"", "x");
+    let tree = tree(&[
+        ("low/x.yaml", GOOD),
+        ("high/x.yaml", GOOD),
+        ("low/1.yaml", &conflict),
+        ("low/2.yaml", &conflict),
+        ("low/bad.yaml", &GOOD.replace("v.com/c", "v.com")),
+    ]);
+    let (status, stdout, stderr) = list(&tree, &["--json"]);
+    assert_eq!((status, stderr.as_str()), (4, ""));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["devices"], serde_json::json!(["v.com/c=0"]));
+    assert_eq!(report["conflicts"][0]["device"], "v.com/c=x");
+    assert_eq!(report["shadowed"][0]["files"].as_array().unwrap().len(), 2);
+    let problem = &report["bad_files"][0]["problems"][0];
+    assert_eq!(
+        (&problem["path"], &problem["line"], &problem["column"]),
+        (&"kind".into(), &2.into(), &7.into())
+    );
+    assert_eq!(report["bad_directories"], serde_json::json!([]));
+}
+
+#[test]
+fn validate_is_silent_and_exits_0_when_all_are_valid() {
+    let tree = tree(&[("x.yaml", GOOD), ("any.name", GOOD)]);
+    assert_eq!(run(tree.path(), &["validate", "x.yaml", "any.name"]), (0, String::new(), String::new()));
+}
+
+#[test]
+fn validate_prints_one_line_a_problem_and_exits_4() {
+    let bad =
+        "cdiVersion: \"0.4.0\"\nkind: v.com/c\ndevices:\n- name: \"0\"\n  containerEdits:\n    foo: 1\n";
+    let tree = tree(&[("good.yaml", GOOD), ("bad.yaml", bad)]);
+    let (status, stdout, stderr) = run(tree.path(), &["validate", "good.yaml", "bad.yaml"]);
+    assert_eq!((status, stderr.as_str()), (4, ""));
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{stdout}");
+    assert!(lines[0].starts_with("bad.yaml:4:9: devices[0].name: needs version 0.5.0"), "{stdout}");
+    assert!(lines[1].starts_with("bad.yaml:6:5: devices[0].containerEdits.foo: unknown field"), "{stdout}");
+}
+
+#[test]
+fn validate_exits_1_when_a_file_cannot_be_read_and_judges_the_others() {
+    let tree = tree(&[("bad.yaml", "{")]);
+    let (status, stdout, stderr) = run(tree.path(), &["validate", "missing.yaml", "low", "bad.yaml"]);
+    assert_eq!((status, stdout.lines().count(), stderr.lines().count()), (1, 1, 2), "{stdout}{stderr}");
+    assert!(
+        stderr.contains("missing.yaml: no such file") && stderr.contains("a directory, not a regular file")
+    );
+}
+
+#[test]
+fn validate_reads_standard_input_and_prints_json() {
+    let tree = tree(&[("bad.yaml", &GOOD.replace("kind", "kinds"))]);
+    let output = Command::new(env!("CARGO_BIN_EXE_cdi-gen"))
+        .args(["validate", "--json", "-"])
+        .stdin(fs::File::open(tree.path().join("bad.yaml")).unwrap())
+        .output()
+        .unwrap();
+    let (status, stdout, _) = texts(&output);
+    let verdicts: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &verdicts[0]["file"], &verdicts[0]["valid"]), (4, &"-".into(), &false.into()));
+    assert_eq!(verdicts[0]["problems"].as_array().unwrap().len(), 2, "{stdout}");
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    let tree = tree(&[]);
+    assert_eq!(run(tree.path(), &["validate"]).0, 2);
+    assert_eq!(run(tree.path(), &["list", "--nonsense"]).0, 2);
+}
