@@ -239,6 +239,7 @@ impl<'a> Libraries<'a> {
         if let Some(key) = self.files.get(&file.entry.identity) {
             if let Some(library) = self.found.get_mut(key)
                 && library.soname != name
+                && stem(&library.soname) == stem(name)
             {
                 library.names.insert(name.to_owned());
             }
@@ -264,8 +265,8 @@ impl<'a> Libraries<'a> {
             )));
         };
         let mut library = self.describe(&real, abi, object, opened.size, reason);
-        library.names.extend([name, real_name].map(str::to_owned));
-        library.names.remove(&library.soname);
+        let other = |name: &&str| *name != library.soname && stem(name) == stem(&library.soname);
+        library.names = [name, real_name].iter().filter(|name| other(name)).map(|&name| name.to_owned()).collect();
         let key = (abi, library.soname.clone());
         self.files.insert(file.entry.identity, key.clone());
         Ok(Some((key, library)))
@@ -323,15 +324,13 @@ impl<'a> Libraries<'a> {
         self.root.resolve(directory).ok().flatten().unwrap_or_else(|| directory.to_owned())
     }
 
-    /// A fault in a file whose library was found elsewhere is odd; in one that is missing now, fatal.
+    /// A fault in a file of this very version is a damaged driver; in one with a driver's name it is
+    /// odd, unless nothing sound has that name.
     fn settle_faults(&mut self, notices: &mut Vec<Notice>) -> Result<()> {
         for (name, error) in std::mem::take(&mut self.faults) {
+            let rule = self.vendor.library_rule(&name).filter(|rule| !is_host_tool(rule));
             let stood_in = self.found.keys().any(|(_, soname)| stem(soname) == stem(&name));
-            let essential = match self.vendor.library_rule(&name) {
-                Some(rule) => !is_host_tool(rule),
-                None => suffix(&name) == Some(self.version),
-            };
-            if essential && !stood_in {
+            if suffix(&name) == Some(self.version) || rule.is_some() && !stood_in {
                 return Err(error);
             }
             notices.push(error.into());

@@ -1,0 +1,157 @@
+//! Fixture hosts become specs: the reference specs, and every bad host.
+
+// The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+#[path = "support/elf.rs"]
+mod elf;
+#[path = "support/tree.rs"]
+mod tree;
+
+use expect_test::expect_file;
+use libgpuspec::cdi;
+use libgpuspec::inventory::Inventory;
+use libgpuspec::plan::plan;
+use libgpuspec::policy::{Depth, Gpus, HostTools, Policy, Search};
+use libgpuspec::probe::probe;
+use libgpuspec::render::spec::{Format, text};
+use libgpuspec::vendor::nvidia::NVIDIA;
+use libgpuspec::{Error, Notice, error};
+
+use tree::Tree;
+
+fn search() -> Search {
+    Search { library_directories: Vec::new(), driver_version: None, depth: Depth::Fast, gpus: Gpus::Required }
+}
+
+fn policy() -> Policy {
+    Policy {
+        driver_root: "/".into(),
+        dev_root: "/".into(),
+        hook: "/usr/libexec/libgpuspec/oci-hook".into(),
+        host_tools: HostTools::Skip,
+    }
+}
+
+fn inspect(page: &str, search: &Search) -> Result<(Inventory, Vec<Notice>), Error> {
+    let tree = Tree::build(page);
+    probe(&tree.host(), &NVIDIA, search).map(|(inventory, notices)| {
+        let told = |notice: Notice| Notice(notice.0.replace(tree.path().as_str(), ""));
+        (inventory, notices.into_iter().map(told).collect())
+    })
+}
+
+/// One reference spec for each kind of host, in specs/; `UPDATE_EXPECT=1` writes them anew.
+#[test]
+fn each_kind_of_host_has_its_reference_spec() {
+    for (page, expected) in [
+        (include_str!("hosts/debian.tree"), expect_file!["../specs/nvidia-debian.yaml"]),
+        (include_str!("hosts/fedora.tree"), expect_file!["../specs/nvidia-fedora.yaml"]),
+        (include_str!("hosts/arch.tree"), expect_file!["../specs/nvidia-arch.yaml"]),
+        (include_str!("hosts/nixos.tree"), expect_file!["../specs/nvidia-nixos.yaml"]),
+    ] {
+        let (inventory, _) = inspect(page, &search()).unwrap();
+        let spec = plan(&NVIDIA, &inventory, &policy());
+        assert_eq!(cdi::validate_to_write(&spec), []);
+        assert_eq!(spec.version, "0.5.0");
+        expected.assert_eq(&text(&spec, &inventory, Format::Yaml).unwrap());
+    }
+}
+
+#[test]
+fn the_same_host_gives_the_same_bytes_whatever_its_place() {
+    let made = || {
+        let (inventory, _) = inspect(include_str!("hosts/debian.tree"), &search()).unwrap();
+        text(&plan(&NVIDIA, &inventory, &policy()), &inventory, Format::Yaml).unwrap()
+    };
+    assert_eq!(made(), made());
+}
+
+#[test]
+fn host_tools_are_mounted_only_when_asked_for() {
+    let (inventory, _) = inspect(include_str!("hosts/debian.tree"), &search()).unwrap();
+    let mounted = |host_tools| {
+        let spec = plan(&NVIDIA, &inventory, &Policy { host_tools, ..policy() });
+        let paths = spec.container_edits.mounts.into_iter().map(|mount| mount.container_path);
+        paths.filter(|path| path.contains("gtk3") || path.contains("nvidia_drv")).collect::<Vec<_>>()
+    };
+    assert!(mounted(HostTools::Skip).is_empty());
+    let directory = "/usr/lib/x86_64-linux-gnu";
+    let expected = [format!("{directory}/libnvidia-gtk3.so.550.163.01"), "/usr/lib/xorg/modules/drivers/nvidia_drv.so".into()];
+    assert_eq!(mounted(HostTools::Mount), expected);
+}
+
+#[test]
+fn roots_are_put_before_host_paths_alone() {
+    let (inventory, _) = inspect(include_str!("hosts/fedora.tree"), &search()).unwrap();
+    let policy = Policy { driver_root: "/run/driver".into(), dev_root: "/run/driver".into(), ..policy() };
+    let spec = plan(&NVIDIA, &inventory, &policy);
+    for mount in &spec.container_edits.mounts {
+        assert!(mount.host_path.starts_with("/run/driver/usr/"), "{mount:?}");
+        assert!(!mount.container_path.contains("/run/driver"), "{mount:?}");
+    }
+    let node = &spec.devices[0].container_edits.device_nodes[0];
+    assert_eq!((node.path.as_str(), node.host_path.as_str()), ("/dev/nvidia0", "/run/driver/dev/nvidia0"));
+}
+
+/// A sound host with a few lines more or fewer, and what comes of it: an error, or a notice.
+#[test]
+fn bad_hosts_give_one_clear_error_or_go_on_with_a_notice() {
+    const CUDA: &str = "usr/lib64/libcuda.so.580.95.05";
+    let sound = include_str!("hosts/fedora.tree");
+    let without = |word: &str| sound.lines().filter(|line| !line.contains(word)).collect::<Vec<_>>().join("\n");
+    let with = |more: &str| format!("{sound}\n{more}");
+    let instead = |more: &str| format!("{}\n{more}", sound.lines().filter(|line| !line.contains("lib64/libcuda.so.580")).collect::<Vec<_>>().join("\n"));
+    let cases: Vec<(&str, String, Result<&str, &str>)> = vec![
+        ("no driver", without("lib"), Err("no NVIDIA driver below")),
+        ("no GPU", without("information"), Err("no NVIDIA GPU: ")),
+        ("no node", without("dev/nvidia0"), Err("has no node of any")),
+        ("all excluded", sound.replace("GPU Excluded:\\t No", "GPU Excluded:\\t Yes"), Err("all excluded")),
+        ("another module", sound.replace("Module  580.95.05", "Module  575.57.08"), Err("--driver-version")),
+        ("two versions", with("usr/lib64/libcuda.so.470.10 elf64 soname=libcuda.so.1"), Ok("driver version 580.95.05 is taken")),
+        ("truncated", instead(&format!("{CUDA} \"\u{7f}ELF\"")), Err(CUDA)),
+        ("text", instead(&format!("{CUDA} \"GROUP ( libcuda.so.1 )\"")), Err("not an ELF object")),
+        ("text beside a sound one", with("usr/local/lib/libcuda.so.1 \"hello\""), Ok("/usr/local/lib/libcuda.so.1: not an ELF object")),
+        ("fifo", instead(&format!("{CUDA} fifo")), Err("a FIFO, not a regular file")),
+        ("fifo beside a sound one", with("usr/local/lib/libnvidia-ml.so.1 fifo"), Ok("a FIFO, not a regular file")),
+        ("loop", with("usr/local/lib/libnvidia-encode.so.1 -> libnvidia-encode.so.1"), Err("libnvidia-encode.so.1")),
+        ("directory loop", with("usr/local/lib/nvidia -> nvidia"), Ok("/usr/local/lib/nvidia")),
+        ("empty file", with("usr/local/lib/libnvidia-cfg.so.1 \"\""), Ok("")),
+        ("no control node", without("dev/nvidia-uvm-tools"), Ok("/dev/nvidia-uvm-tools: no such device node")),
+        ("firmware is a fifo", with("usr/lib/firmware/nvidia/580.95.05/gsp_x.bin fifo"), Ok("gsp_x.bin: a FIFO")),
+        ("manifest names nothing", with("usr/share/vulkan/icd.d/nvidia_icd.json \"{\\\"ICD\\\": {\\\"library_path\\\": \\\"/gone/libx.so\\\"}}\"").replace("\\\"", "\""), Ok("names /gone/libx.so, which is not there")),
+        ("garbage cache", with("etc/ld.so.cache \"glibc-ld.so.cache1.1\""), Ok("/etc/ld.so.cache: ")),
+    ];
+    for (name, page, expected) in cases {
+        match (inspect(&page, &search()), expected) {
+            (Ok((_, notices)), Ok(notice)) => {
+                assert!(notices.iter().any(|told| told.0.contains(notice)) || notice.is_empty(), "{name}: {notices:#?}");
+            }
+            (Err(error), Err(text)) => {
+                let told = error::chain(&error);
+                assert!(told.contains(text) && !told.contains('\n'), "{name}: {told}");
+            }
+            (got, _) => panic!("{name}: {got:#?}"),
+        }
+    }
+}
+
+#[test]
+fn a_version_can_be_asked_for() {
+    let page = format!("{}\nusr/lib64/libcuda.so.470.10 elf64 soname=libcuda.so.1", include_str!("hosts/fedora.tree"));
+    let ask = |version: &str| inspect(&page, &Search { driver_version: Some(version.to_owned()), ..search() });
+    let (inventory, _) = ask("470.10").unwrap();
+    let paths: Vec<_> = inventory.libraries.iter().map(|library| library.path.as_str()).collect();
+    assert_eq!(paths, ["/usr/lib64/libcuda.so.470.10"]);
+    assert!(error::chain(&ask("999.99").unwrap_err()).contains("not on disk"));
+}
+
+#[test]
+fn without_a_gpu_a_template_has_the_one_device_all() {
+    let page: String = include_str!("hosts/fedora.tree").lines().filter(|line| !line.contains("proc/")).fold(String::new(), |page, line| page + line + "\n");
+    let (inventory, _) = inspect(&page, &Search { gpus: Gpus::Optional, ..search() }).unwrap();
+    let spec = plan(&NVIDIA, &inventory, &policy());
+    assert_eq!(cdi::validate_to_write(&spec), []);
+    assert_eq!(spec.devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["all"]);
+    assert_eq!(spec.container_edits.device_nodes.len(), 4);
+}
