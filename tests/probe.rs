@@ -77,7 +77,10 @@ fn host_tools_are_mounted_only_when_asked_for() {
     };
     assert!(mounted(HostTools::Skip).is_empty());
     let directory = "/usr/lib/x86_64-linux-gnu";
-    let expected = [format!("{directory}/libnvidia-gtk3.so.550.163.01"), "/usr/lib/xorg/modules/drivers/nvidia_drv.so".into()];
+    let expected = [
+        format!("{directory}/libnvidia-gtk3.so.550.163.01"),
+        "/usr/lib/xorg/modules/drivers/nvidia_drv.so".into(),
+    ];
     assert_eq!(mounted(HostTools::Mount), expected);
 }
 
@@ -99,9 +102,19 @@ fn roots_are_put_before_host_paths_alone() {
 fn bad_hosts_give_one_clear_error_or_go_on_with_a_notice() {
     const CUDA: &str = "usr/lib64/libcuda.so.580.95.05";
     let sound = include_str!("hosts/fedora.tree");
-    let without = |word: &str| sound.lines().filter(|line| !line.contains(word)).collect::<Vec<_>>().join("\n");
+    let without =
+        |word: &str| sound.lines().filter(|line| !line.contains(word)).collect::<Vec<_>>().join("\n");
     let with = |more: &str| format!("{sound}\n{more}");
-    let instead = |more: &str| format!("{}\n{more}", sound.lines().filter(|line| !line.contains("lib64/libcuda.so.580")).collect::<Vec<_>>().join("\n"));
+    let instead = |more: &str| {
+        format!(
+            "{}\n{more}",
+            sound
+                .lines()
+                .filter(|line| !line.contains("lib64/libcuda.so.580"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        )
+    };
     let cases: Vec<(&str, String, Result<&str, &str>)> = vec![
         ("no driver", without("lib"), Err("no NVIDIA driver below")),
         ("no GPU", without("information"), Err("no NVIDIA GPU: ")),
@@ -125,7 +138,10 @@ fn bad_hosts_give_one_clear_error_or_go_on_with_a_notice() {
     for (name, page, expected) in cases {
         match (inspect(&page, &search()), expected) {
             (Ok((_, notices)), Ok(notice)) => {
-                assert!(notices.iter().any(|told| told.0.contains(notice)) || notice.is_empty(), "{name}: {notices:#?}");
+                assert!(
+                    notices.iter().any(|told| told.0.contains(notice)) || notice.is_empty(),
+                    "{name}: {notices:#?}"
+                );
             }
             (Err(error), Err(text)) => {
                 let told = error::chain(&error);
@@ -138,8 +154,12 @@ fn bad_hosts_give_one_clear_error_or_go_on_with_a_notice() {
 
 #[test]
 fn a_version_can_be_asked_for() {
-    let page = format!("{}\nusr/lib64/libcuda.so.470.10 elf64 soname=libcuda.so.1", include_str!("hosts/fedora.tree"));
-    let ask = |version: &str| inspect(&page, &Search { driver_version: Some(version.to_owned()), ..search() });
+    let page = format!(
+        "{}\nusr/lib64/libcuda.so.470.10 elf64 soname=libcuda.so.1",
+        include_str!("hosts/fedora.tree")
+    );
+    let ask =
+        |version: &str| inspect(&page, &Search { driver_version: Some(version.to_owned()), ..search() });
     let (inventory, _) = ask("470.10").unwrap();
     let paths: Vec<_> = inventory.libraries.iter().map(|library| library.path.as_str()).collect();
     assert_eq!(paths, ["/usr/lib64/libcuda.so.470.10"]);
@@ -148,7 +168,10 @@ fn a_version_can_be_asked_for() {
 
 #[test]
 fn without_a_gpu_a_template_has_the_one_device_all() {
-    let page: String = include_str!("hosts/fedora.tree").lines().filter(|line| !line.contains("proc/")).fold(String::new(), |page, line| page + line + "\n");
+    let page: String = include_str!("hosts/fedora.tree")
+        .lines()
+        .filter(|line| !line.contains("proc/"))
+        .fold(String::new(), |page, line| page + line + "\n");
     let (inventory, _) = inspect(&page, &Search { gpus: Gpus::Optional, ..search() }).unwrap();
     let spec = plan(&NVIDIA, &inventory, &policy());
     assert_eq!(cdi::validate_to_write(&spec), []);

@@ -9,15 +9,24 @@ use libgpuspec::policy::{HostTools, Policy};
 use libgpuspec::render::spec::{self, Format};
 
 use crate::discovery::{Discovery, VENDOR};
-use crate::hook;
 use crate::output::{self, Status};
+use crate::{hook, install};
 
 /// Makes a CDI spec for the GPUs and the driver of this host.
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
     /// Write to this file instead of stdout, atomically
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "install")]
     output: Option<Utf8PathBuf>,
+    /// Write the file of the spec directory that engines read (exit status 4 when another file there has the same devices)
+    #[arg(long)]
+    install: bool,
+    /// With --install: take the place of another file that has the same devices
+    #[arg(long, requires = "install")]
+    replace: bool,
+    /// With --install: the spec directory
+    #[arg(long, value_name = "DIR", default_value = "/etc/cdi", requires = "install")]
+    spec_dir: Utf8PathBuf,
     /// Format of the spec; by default what the file's name says, else yaml
     #[arg(long)]
     format: Option<FormatName>,
@@ -52,6 +61,9 @@ impl Generate {
         let text = spec::text(&spec, &inventory, self.format())?;
         match &self.output {
             Some(file) => output::file(file, &text),
+            None if self.install => {
+                install::install(&self.spec_dir, &spec, &text, self.format(), self.placement())
+            }
             None => output::text(&text),
         }
     }
@@ -61,6 +73,10 @@ impl Generate {
             (Some(FormatName::Json), _) | (None, Some("json")) => Format::Json,
             (Some(FormatName::Yaml), _) | (None, _) => Format::Yaml,
         }
+    }
+
+    fn placement(&self) -> install::Placement {
+        if self.replace { install::Placement::Replace } else { install::Placement::Keep }
     }
 }
 

@@ -4,6 +4,7 @@ mod cli;
 mod discovery;
 mod generate;
 mod hook;
+mod install;
 mod inventory;
 mod list;
 mod output;

@@ -75,3 +75,14 @@ pub(crate) fn warning(text: &str) {
 pub(crate) fn notices(notices: &[Notice]) {
     notices.iter().for_each(|notice| warning(&notice.0));
 }
+
+/// What was done, where stdout does not say it.
+pub(crate) fn note(text: &str) {
+    eprintln!("cdi-gen: {text}");
+}
+
+/// Something stands in the way that only the caller can decide about.
+pub(crate) fn conflict(text: &str) -> Status {
+    eprintln!("cdi-gen: {text}");
+    Status::Invalid
+}

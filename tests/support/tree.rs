@@ -77,7 +77,8 @@ impl Tree {
 }
 
 fn stub(word: &str, attributes: &str) -> Vec<u8> {
-    let value = |key: &str| attributes.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    let value =
+        |key: &str| attributes.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
     let needed: Vec<&str> = value("needs").map(|needs| needs.split(',').collect()).unwrap_or_default();
     let soname = value("soname").unwrap_or_default();
     let plain = if word == "elf64" { Stub::x86_64(soname) } else { Stub::i386(soname) };

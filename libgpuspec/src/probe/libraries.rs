@@ -266,7 +266,8 @@ impl<'a> Libraries<'a> {
         };
         let mut library = self.describe(&real, abi, object, opened.size, reason);
         let other = |name: &&str| *name != library.soname && stem(name) == stem(&library.soname);
-        library.names = [name, real_name].iter().filter(|name| other(name)).map(|&name| name.to_owned()).collect();
+        library.names =
+            [name, real_name].iter().filter(|name| other(name)).map(|&name| name.to_owned()).collect();
         let key = (abi, library.soname.clone());
         self.files.insert(file.entry.identity, key.clone());
         Ok(Some((key, library)))
