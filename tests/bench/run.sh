@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# How fast and how small: generate on the real driver tree, the hook, whole podman runs. See README.md beside this.
+# Usage: tests/bench/run.sh [generate|hook|podman]…   (none: all; root, since it starts containers and mounts)
+# ROUNDS=n sets how often each command runs.
+set -euo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+for part in common apt rust driver host image podman; do
+  # shellcheck source=/dev/null
+  . "$here/../lib/$part.sh"
+done
+DRIVER=${DRIVER:-550}
+
+measure() { "$ROOM/measure" "$@"; }
+
+bench_generate() {
+  local command libraries
+  command="$(built cdi-gen) generate --root $ROOM/host --hook-path $(built oci-hook)"
+  say "cdi-gen generate, driver $(driver_version "$DRIVER"), warm; the first line is the cost of starting any program"
+  measure "${ROUNDS:-200}" /bin/true "$command"
+  libraries=$($command 2>/dev/null | sed -nE 's/^ *-? *hostPath: (.*\.so.*)$/\1/p' | sort -u | xargs du --bytes --total -- | tail -n 1)
+  echo "the libraries it describes have ${libraries%%[!0-9]*} bytes"
+}
+
+# The hook as an engine calls it, on a fresh overlay of the image's root each time.
+bench_hook() {
+  local lower=$ROOM/lower root=$ROOM/root arguments
+  mkdir "$lower" "$root" "$ROOM/over" "$ROOM/bundle"
+  tar -C "$lower" -xf "$CACHE/image/debian.tar"
+  generate_json >"$ROOM/spec.json"
+  jq -r '.containerEdits.mounts[].containerPath' "$ROOM/spec.json" | while read -r path; do
+    mkdir -p "$lower${path%/*}" && : >"$lower$path"
+  done
+  arguments=$(jq -r '.containerEdits.hooks[0].args[1:] | join(" ")' "$ROOM/spec.json")
+  jq -n --arg root "$root" '{ociVersion: "1.0.2", root: {path: $root}}' >"$ROOM/bundle/config.json"
+  jq -n --arg bundle "$ROOM/bundle" --arg root "$root" \
+    '{ociVersion: "1.0.2", id: "bench", status: "created", bundle: $bundle, root: $root}' >"$ROOM/state.json"
+  export BEFORE="umount $root 2>/dev/null; rm -rf $ROOM/over; mkdir -p $ROOM/over/up $ROOM/over/work &&
+    mount -t overlay overlay -o lowerdir=$lower,upperdir=$ROOM/over/up,workdir=$ROOM/over/work $root"
+  say "oci-hook create-container, $(grep -o -- --link <<<"$arguments" | wc -l) links, a cache of $(
+    ldconfig -p -C "$lower/etc/ld.so.cache" | sed -n '1s/ .*//p') entries"
+  STDIN=$ROOM/state.json measure "${ROUNDS:-200}" /bin/true "$(built oci-hook) $arguments"
+  stat -c 'the binary has %s bytes' "$(built oci-hook)"
+  unset BEFORE
+  umount "$root"
+}
+
+bench_podman() {
+  local runtime
+  generate_json >/etc/cdi/nvidia.json
+  jq 'del(.containerEdits.hooks) | .kind = "example.com/nohook"' /etc/cdi/nvidia.json >/etc/cdi/nohook.json
+  for runtime in crun runc; do
+    say "podman run of a Debian image with $runtime: without the device, with it but no hook, with it"
+    measure "${ROUNDS:-40}" "podman --runtime /usr/bin/$runtime run --rm $IMAGE true" \
+      "podman --runtime /usr/bin/$runtime run --rm --device=example.com/nohook=all $IMAGE true" \
+      "podman --runtime /usr/bin/$runtime run --rm --device=nvidia.com/gpu=all $IMAGE true"
+  done
+}
+
+generate_json() {
+  "$(built cdi-gen)" generate --root "$ROOM/host" --hook-path "$(built oci-hook)" --format json
+}
+
+inside() {
+  gcc -O2 -o "$ROOM/measure" "$here/measure.c"
+  podman_room
+  debian_image
+  simulated_root "$ROOM/host" "$DRIVER"
+  for bench in "$@"; do
+    "bench_$bench"
+  done
+}
+
+case ${1:-} in
+  inside) inside "${@:2}" ;;
+  *)
+    [ $# -gt 0 ] || set -- generate hook podman
+    is_root || die 'needs root, for containers and mounts'
+    prepare_cache
+    need_rust
+    need podman=podman crun=crun runc=runc jq=jq
+    driver_installed "$DRIVER"
+    build_programs
+    in_private_mounts "$0" inside "$@"
+    ;;
+esac
