@@ -10,7 +10,7 @@ use goblin::container::{Container, Ctx};
 use goblin::elf::dynamic::{
     DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_VERNEED, DT_VERNEEDNUM, Dyn, Dynamic,
 };
-use goblin::elf::program_header::{PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader};
+use goblin::elf::program_header::{PF_W, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader};
 use goblin::elf::{Elf, header};
 use serde::Serialize;
 
@@ -103,12 +103,11 @@ pub fn inspect(file: &Opened) -> Parsed<Object> {
 
 /// Names of the form `lib….so…` that stand as text in the object's read-only data: what it may dlopen.
 ///
-/// Reads all segments that are neither executable nor writable.
+/// Reads all segments that are not writable: many linkers put constants beside the code.
 pub fn mentioned_libraries(file: &Opened) -> Parsed<Vec<String>> {
     let layout = Layout::read(file)?;
     let mut names = Vec::new();
-    let constant =
-        |segment: &&ProgramHeader| segment.p_type == PT_LOAD && segment.p_flags & (PF_W | PF_X) == 0;
+    let constant = |segment: &&ProgramHeader| segment.p_type == PT_LOAD && segment.p_flags & PF_W == 0;
     for segment in layout.segments.iter().filter(constant) {
         scan(file, segment, &mut names)?;
     }
