@@ -49,6 +49,7 @@ stage_drivers() {
       skip "driver $driver: packages installed" 'needs root'
     fi
   done
+  cargo_tests 'the lists of both drivers' -p libgpuspec --test drivers
 }
 
 stage_instructions() {
