@@ -1,5 +1,6 @@
 //! GPU drivers in containers: what is there, what a container needs of it, and how it gets it.
 
+pub mod apply;
 pub mod cdi;
 pub mod elf;
 pub mod error;

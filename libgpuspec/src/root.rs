@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -368,6 +369,19 @@ impl Root {
         Ok(Directory { fd: handle.into(), path: self.outside(path) })
     }
 
+    /// Whether a directory lies on the root's own mount, not on one that was put over a part of it.
+    pub fn is_own_mount(&self, directory: &Directory) -> Result<bool> {
+        let id = |fd: BorrowedFd<'_>| fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID);
+        let failed = |errno: Errno| self.error("/".into(), "asking for its mount", errno.into());
+        let (own, other) =
+            (id(self.inner.as_fd()).map_err(failed)?, id(directory.fd.as_fd()).map_err(failed)?);
+        if own.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0 {
+            return Ok(own.stx_mnt_id == other.stx_mnt_id);
+        }
+        // Linux before 5.8 tells no mount ids here; the device tells most mounts apart.
+        Ok((own.stx_dev_major, own.stx_dev_minor) == (other.stx_dev_major, other.stx_dev_minor))
+    }
+
     /// Opens a path inside this root, links followed inside; `None` where nothing is there.
     ///
     /// The kernel is asked directly: a resolver around it looks up words for every error, and most
@@ -572,7 +586,7 @@ fn write_all(
 
 /// A name beside `name` that no reader takes for a spec or a library, unlikely to be taken.
 fn temporary_name(name: &str, attempt: u32) -> String {
-    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let stem: String = name.chars().take(100).collect();
-    format!(".{stem}.{:x}-{:x}{attempt}.tmp", std::process::id(), clock.tv_nsec)
+    format!(".{stem}.{:x}-{:x}{attempt}.tmp", std::process::id(), clock.subsec_nanos())
 }

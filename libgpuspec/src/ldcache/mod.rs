@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use camino::Utf8PathBuf;
 
-pub use abi::Abi;
+pub use abi::{Abi, UnknownAbi};
 pub use insert::{Library, insert};
 
 /// Largest cache that is looked at; the largest seen (a full desktop's) has 0.4 MiB.

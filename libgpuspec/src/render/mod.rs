@@ -1,3 +1,4 @@
 //! Specs and edits as texts of other programs' formats; renderers decide nothing.
 
+#[cfg(feature = "yaml")]
 pub mod spec;
