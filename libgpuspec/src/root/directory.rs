@@ -1,0 +1,175 @@
+//! One directory of a root, opened: work on single names in it, each change whole or not at all.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Entry;
+use crate::error::{Error, Result};
+
+/// One opened directory of a [`Root`](super::Root); names in it are single components.
+#[derive(Debug)]
+pub struct Directory {
+    pub(super) fd: OwnedFd,
+    pub(super) path: Utf8PathBuf,
+}
+
+/// Whether a replaced file must outlive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// fsync(2) the file before the rename and the directory after it: specs of a host.
+    Synced,
+    /// Leave it to the kernel: files in a container's tree, which are made anew at each start.
+    Lazy,
+}
+
+impl Directory {
+    /// What stands at `name`, links not followed.
+    pub fn entry(&self, name: &str) -> Result<Option<Entry>> {
+        match fs::statat(&self.fd, self.component(name)?, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error(name, "reading its status", errno)),
+        }
+    }
+
+    /// The text of the symbolic link `name`; `None` where something else or nothing is there.
+    pub fn read_link(&self, name: &str) -> Result<Option<Utf8PathBuf>> {
+        match fs::readlinkat(&self.fd, self.component(name)?, Vec::new()) {
+            Ok(text) => Ok(text.into_string().ok().map(Utf8PathBuf::from)),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error(name, "reading the link", errno)),
+        }
+    }
+
+    /// Makes `name` a link to `target`, atomically in place of a file or another link.
+    ///
+    /// A mount point (EBUSY) or a directory at `name` is an error.
+    pub fn symlink(&self, name: &str, target: &Utf8Path) -> Result<()> {
+        let name = self.component(name)?;
+        match fs::symlinkat(target.as_str(), &self.fd, name) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.error(name, "making a link", errno)),
+        }
+        self.replace_with(name, "replacing it by a link", |temporary| {
+            fs::symlinkat(target.as_str(), &self.fd, temporary)
+        })
+    }
+
+    /// Puts a file of these bytes and this mode at `name`: written beside it, renamed into place.
+    ///
+    /// `owner` is given where the new inode must not belong to the writer.
+    pub fn replace_file(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        durability: Durability,
+    ) -> Result<()> {
+        let name = self.component(name)?;
+        self.replace_with(name, "writing it", |temporary| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = fs::openat(&self.fd, temporary, flags, Mode::RUSR | Mode::WUSR)?;
+            let written = write_all(fd, bytes, mode, owner, durability);
+            written.inspect_err(|_| self.forget(temporary))
+        })?;
+        if durability == Durability::Synced {
+            self.sync(name)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, name: &str) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = fs::openat(&self.fd, ".", flags, Mode::empty());
+        readable.and_then(fs::fsync).map_err(|errno| self.error(name, "syncing its directory", errno))
+    }
+
+    /// Removes the file or link `name`; its absence is no error.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        match fs::unlinkat(&self.fd, self.component(name)?, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.error(name, "removing it", errno)),
+        }
+    }
+
+    /// Gives the file `from` the name `to`, in this directory, in place of what is there.
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        fs::renameat(&self.fd, self.component(from)?, &self.fd, self.component(to)?)
+            .map_err(|errno| self.error(to, "renaming into place", errno))
+    }
+
+    /// The directory's path on this machine, for messages.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    fn replace_with(
+        &self,
+        name: &str,
+        action: &'static str,
+        make: impl Fn(&str) -> rustix::io::Result<()>,
+    ) -> Result<()> {
+        for attempt in 0..8 {
+            let temporary = temporary_name(name, attempt);
+            match make(&temporary) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(errno) => return Err(self.error(name, action, errno)),
+            }
+            let renamed = fs::renameat(&self.fd, &temporary, &self.fd, name);
+            return renamed.map_err(|errno| {
+                self.forget(&temporary);
+                self.error(name, action, errno)
+            });
+        }
+        Err(self.error(name, action, Errno::EXIST))
+    }
+
+    /// Drops a temporary name after a failure; nothing more can be done if that fails too.
+    fn forget(&self, temporary: &str) {
+        let _ = fs::unlinkat(&self.fd, temporary, AtFlags::empty());
+    }
+
+    pub(super) fn component<'a>(&self, name: &'a str) -> Result<&'a str> {
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+            return Err(self.error(name, "taking it as one name", Errno::INVAL));
+        }
+        Ok(name)
+    }
+
+    pub(super) fn error(&self, name: &str, action: &'static str, errno: Errno) -> Error {
+        Error::Io { path: self.path.join(name), action, source: errno.into() }
+    }
+}
+
+fn write_all(
+    fd: OwnedFd,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    durability: Durability,
+) -> rustix::io::Result<()> {
+    if let Some((uid, gid)) = owner {
+        let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
+        fs::fchown(&fd, Some(uid), Some(gid))?;
+    }
+    fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+    let mut file = File::from(fd);
+    file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    if durability == Durability::Synced { fs::fsync(&file) } else { Ok(()) }
+}
+
+/// A name beside `name` that no reader takes for a spec or a library, unlikely to be taken.
+fn temporary_name(name: &str, attempt: u32) -> String {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let stem: String = name.chars().take(100).collect();
+    format!(".{stem}.{:x}-{:x}{attempt}.tmp", std::process::id(), clock.subsec_nanos())
+}
