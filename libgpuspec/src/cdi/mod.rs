@@ -1,7 +1,9 @@
 //! The Container Device Interface: its documents as values, their rules, their text.
 
+mod annotations;
 #[cfg(feature = "yaml")]
 mod decode;
+mod fill;
 pub mod json;
 mod name;
 mod place;
@@ -18,8 +20,12 @@ mod tree;
 mod validate;
 mod version;
 #[cfg(feature = "yaml")]
+mod write;
+#[cfg(feature = "yaml")]
 pub mod yaml;
 
+pub use annotations::{AnnotationError, REQUEST_PREFIX, add_request, request_key, request_value, requested};
+pub use fill::{NodeError, fill};
 pub use name::{NameError, PartError, QualifiedName, check_device, check_vendor_or_class};
 pub use place::{DocumentPath, Position, Step};
 pub use problem::{HOOK_NAMES, Problem, SerializeError, Violation};
@@ -32,3 +38,5 @@ pub use registry::{
 pub use spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 pub use validate::{validate, validate_to_write};
 pub use version::{UnknownVersion, Version, minimum_version};
+#[cfg(feature = "yaml")]
+pub use write::{Existing, WriteError, remove, spec_name, transient_spec_name, write};

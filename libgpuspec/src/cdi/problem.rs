@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::annotations::AnnotationError;
 use super::name::PartError;
 use super::place::{DocumentPath, Position};
 use super::version::{UnknownVersion, Version};
@@ -126,6 +127,9 @@ pub enum Problem {
     /// Two network devices of one set of edits have one name.
     #[error("{0:?} is named twice")]
     DuplicateNetDevice(String),
+    /// Annotations break the rules of Kubernetes.
+    #[error("{0}")]
+    Annotations(Box<AnnotationError>),
 }
 
 /// The hooks of the OCI runtime specification.

@@ -1,7 +1,8 @@
 //! The specification's rules over a spec: everything that breaks one, with its path.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::annotations;
 use super::name::{check_device, check_vendor_or_class, split_kind};
 use super::place::At;
 use super::problem::{HOOK_NAMES, Problem, Violation};
@@ -30,9 +31,11 @@ pub fn validate(spec: &Spec) -> Vec<Violation> {
     found.0
 }
 
-/// What keeps a spec from being written: all that [`validate`] finds, and one-letter names.
+/// What keeps a spec from being written: all that [`validate`] finds, one-letter names, and bad
+/// annotations.
 ///
-/// These are valid by the rules, and crash every reader up to version 1.1.0 of the Go library.
+/// The names are valid by the rules, and crash every reader up to version 1.1.0 of the Go library;
+/// the annotations are not, and no reader says so.
 pub fn validate_to_write(spec: &Spec) -> Vec<Violation> {
     let mut found = Found(validate(spec));
     let (vendor, class) = split_kind(&spec.kind);
@@ -40,6 +43,10 @@ pub fn validate_to_write(spec: &Spec) -> Vec<Violation> {
         if part.chars().count() == 1 {
             found.note(&At::TOP.field("kind"), Problem::OneLetter(part.to_owned()));
         }
+    }
+    found.annotations(&spec.annotations, &At::TOP);
+    for (index, device) in spec.devices.iter().enumerate() {
+        found.annotations(&device.annotations, &At::TOP.field("devices").index(index));
     }
     found.0
 }
@@ -54,6 +61,12 @@ impl Found {
     fn wanted(&mut self, text: &str, at: &At<'_>, field: &str) {
         if text.is_empty() {
             self.note(&at.field(field), Problem::Missing);
+        }
+    }
+
+    fn annotations(&mut self, annotations: &BTreeMap<String, String>, at: &At<'_>) {
+        if let Err(error) = annotations::check(annotations) {
+            self.note(&at.field("annotations"), Problem::Annotations(Box::new(error)));
         }
     }
 

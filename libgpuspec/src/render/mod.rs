@@ -1,4 +1,5 @@
 //! Specs and edits as texts of other programs' formats; renderers decide nothing.
 
+pub mod oci;
 #[cfg(feature = "yaml")]
 pub mod spec;

@@ -106,6 +106,16 @@ impl Directory {
             .map_err(|errno| self.error(to, "renaming into place", errno))
     }
 
+    /// Gives the file `from` the name `to` unless something has it; whether it got it.
+    pub fn rename_new(&self, from: &str, to: &str) -> Result<bool> {
+        let (old, new) = (self.component(from)?, self.component(to)?);
+        match fs::renameat_with(&self.fd, old, &self.fd, new, fs::RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(self.error(to, "renaming into place", errno)),
+        }
+    }
+
     /// The directory's path on this machine, for messages.
     pub fn path(&self) -> &Utf8Path {
         &self.path

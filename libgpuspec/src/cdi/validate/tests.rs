@@ -235,3 +235,15 @@ fn one_letter_vendors_and_classes_are_read_but_not_written() {
     spec.kind = "vv/cc".into();
     assert_eq!(validate_to_write(&spec), vec![]);
 }
+
+#[test]
+fn annotations_are_judged_on_writing() {
+    let mut spec = spec();
+    spec.kind = "vv/cc".into();
+    spec.annotations.insert("no good key!".into(), String::new());
+    spec.devices[0].annotations.insert("v.com/fine".into(), String::new());
+    let found = validate_to_write(&spec);
+    assert_eq!(found.len(), 1);
+    assert!(matches!(found[0].problem, Problem::Annotations(_)));
+    assert_eq!(found[0].path.to_string(), "annotations");
+}
