@@ -60,7 +60,10 @@ fn fault(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
     }
     for part in real.ancestors() {
         let Some(entry) = machine.entry(part)? else { continue };
-        if entry.uid != 0 || entry.mode & 0o022 != 0 && entry.kind != Kind::Symlink {
+        // In a sticky directory (/tmp) others can add names, but not take root's away.
+        let open_to_others =
+            entry.mode & 0o022 != 0 && !(entry.kind == Kind::Directory && entry.mode & 0o1000 != 0);
+        if entry.uid != 0 || open_to_others {
             return Ok(Some(format!("{path}: {part} can be written by others than root")));
         }
     }
