@@ -162,3 +162,88 @@ fn usage_errors_exit_2() {
     assert_eq!(run(tree.path(), &["validate"]).0, 2);
     assert_eq!(run(tree.path(), &["list", "--nonsense"]).0, 2);
 }
+
+const CONFIG: &str = r#"{"ociVersion":"1.0.2","process":{"env":["A=1"],"future":true},"annotations":{"cdi.k8s.io/x_y":"v.com/c=0"}}"#;
+
+fn inject(tree: &tempfile::TempDir, more: &[&str]) -> (i32, String, String) {
+    run(tree.path(), &[&["inject", "--spec-dir", "low", "--config", "config.json"], more].concat())
+}
+
+/// A tree with one spec and a config, and what the config is after `A=B`.
+fn bundle() -> (tempfile::TempDir, serde_json::Value) {
+    let tree = tree(&[("low/x.yaml", GOOD), ("config.json", CONFIG)]);
+    let mut after: serde_json::Value = serde_json::from_str(CONFIG).unwrap();
+    after["process"]["env"][0] = "A=B".into();
+    (tree, after)
+}
+
+fn read(tree: &tempfile::TempDir, name: &str) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(tree.path().join(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn inject_prints_the_config_and_leaves_the_file() {
+    let (tree, after) = bundle();
+    let (status, stdout, stderr) = inject(&tree, &["v.com/c=0"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&stdout).unwrap(), after);
+    assert_eq!(fs::read_to_string(tree.path().join("config.json")).unwrap(), CONFIG);
+}
+
+#[test]
+fn inject_writes_in_place_with_mode_kept_or_to_another_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let (tree, after) = bundle();
+    let (status, stdout, stderr) = inject(&tree, &["--output", "out.json", "--json", "v.com/c=0"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["injected"][0]["device"], "v.com/c=0");
+    assert_eq!(
+        (read(&tree, "out.json"), read(&tree, "config.json")["process"]["env"][0].as_str()),
+        (after.clone(), Some("A=1"))
+    );
+    fs::set_permissions(tree.path().join("config.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(inject(&tree, &["--in-place", "v.com/c=0"]), (0, String::new(), String::new()));
+    assert_eq!(read(&tree, "config.json"), after);
+    let mode = fs::metadata(tree.path().join("config.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+}
+
+#[test]
+fn inject_takes_annotations_only_when_told_to() {
+    let (tree, after) = bundle();
+    assert_eq!(inject(&tree, &[]).0, 2);
+    let (status, stdout, _) = inject(&tree, &["--from-annotations"]);
+    assert_eq!((status, serde_json::from_str::<serde_json::Value>(&stdout).unwrap()), (0, after));
+}
+
+#[test]
+fn inject_exits_4_with_the_reason_when_a_device_does_not_resolve() {
+    let (tree, _) = bundle();
+    let (status, stdout, stderr) = inject(&tree, &["--in-place", "v.com/c=0", "v.com/c=9"]);
+    assert_eq!((status, stdout.as_str()), (4, ""));
+    assert_eq!(stderr, "cdi-gen: v.com/c=9: no spec defines it; v.com/c has 0\n");
+    assert_eq!(fs::read_to_string(tree.path().join("config.json")).unwrap(), CONFIG);
+    let (status, stdout, _) = inject(&tree, &["--json", "nonsense"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, report["unresolved"].as_array().unwrap().len()), (4, 1));
+}
+
+#[test]
+fn inject_exits_4_when_a_device_node_is_not_on_this_host() {
+    let node = GOOD.replace("env: [A=B]", "deviceNodes: [{path: /dev/no-such-node}]");
+    let tree = tree(&[("low/x.yaml", &node), ("config.json", CONFIG)]);
+    let (status, _, stderr) = inject(&tree, &["v.com/c=0"]);
+    assert!(status == 4 && stderr.contains("/dev/no-such-node: no such device on this host"), "{stderr}");
+}
+
+#[test]
+fn inject_exits_1_when_the_config_is_none() {
+    let (tree, _) = bundle();
+    fs::write(tree.path().join("config.json"), "{").unwrap();
+    let (status, _, stderr) = inject(&tree, &["v.com/c=0"]);
+    assert!(status == 1 && stderr.starts_with("cdi-gen: config.json: "), "{stderr}");
+    fs::write(tree.path().join("config.json"), "{\"process\": 1}").unwrap();
+    let (status, _, stderr) = inject(&tree, &["v.com/c=0"]);
+    assert!(status == 1 && stderr.contains("process is not an object"), "{stderr}");
+}

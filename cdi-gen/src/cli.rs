@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::generate::Generate;
+use crate::inject::Inject;
 use crate::inventory::InventoryCommand;
 use crate::list::List;
 use crate::output::Status;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Generate(Generate),
     Inventory(InventoryCommand),
     List(List),
+    Inject(Inject),
     Validate(Validate),
 }
 
@@ -35,6 +37,7 @@ impl Command {
             Command::Generate(command) => command.run(),
             Command::Inventory(command) => command.run(),
             Command::List(command) => command.run(),
+            Command::Inject(command) => command.run(),
             Command::Validate(command) => command.run(),
         }
     }

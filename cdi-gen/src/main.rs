@@ -4,6 +4,7 @@ mod cli;
 mod discovery;
 mod generate;
 mod hook;
+mod inject;
 mod install;
 mod inventory;
 mod list;

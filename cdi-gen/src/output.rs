@@ -66,6 +66,11 @@ pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("cdi-gen: {error:#}");
 }
 
+/// Why it could not be done, for people.
+pub(crate) fn failure(reason: &str) {
+    eprintln!("cdi-gen: {reason}");
+}
+
 /// Something the caller should know, though the work went on.
 pub(crate) fn warning(text: &str) {
     eprintln!("cdi-gen: warning: {text}");
