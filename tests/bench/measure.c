@@ -1,5 +1,5 @@
 /* Runs some commands in turn, round after round, so that a busy machine disturbs all alike, and prints for each: the
- * median wall time, the median of its difference to the first command in the same round, the most memory it had
+ * least and the median wall time, the median of its difference to the first command in the same round, the most memory it had
  * resident, and the bytes it read (rchar of /proc/PID/io). Two rounds before the first counted one warm the caches.
  *
  *   measure ROUNDS COMMAND…          each COMMAND is one argument, its words split at blanks
@@ -113,13 +113,13 @@ int main(int argc, char **argv) {
         commands[c].samples[r] = (struct sample){wall, wall - first};
     }
   }
-  printf("%10s %12s %9s %12s\n", "median ms", "above first", "max KiB", "bytes read");
+  printf("%10s %10s %12s %9s %12s\n", "least ms", "median ms", "above first", "max KiB", "bytes read");
   for (int c = 0; c < count; c++) {
     struct sample *samples = commands[c].samples;
     qsort(samples, rounds, sizeof *samples, by_wall);
-    double wall = samples[rounds / 2].wall;
+    double least = samples[0].wall, wall = samples[rounds / 2].wall;
     qsort(samples, rounds, sizeof *samples, by_apart);
-    printf("%10.2f %12.2f %9ld %12ld  ", wall, samples[rounds / 2].apart, commands[c].resident, commands[c].characters);
+    printf("%10.2f %10.2f %12.2f %9ld %12ld  ", least, wall, samples[rounds / 2].apart, commands[c].resident, commands[c].characters);
     for (int w = 0; commands[c].words[w] && w < 6; w++)
       printf("%s ", commands[c].words[w]);
     printf("\n");

@@ -116,7 +116,7 @@ environment_is_void() {
 restart_changes_nothing() {
   local name=libgpuspec-restart
   podman rm --force --ignore "$name" >/dev/null
-  runtime create --name "$name" --device "$GPU=all" "$IMAGE" find / -xdev \( -path /proc -o -path /sys -o -path /dev \
+  runtime create --name "$name" --device "$GPU=all" "$IMAGE" find / -xdev -mindepth 1 \( -path /proc -o -path /sys -o -path /dev \
     -o -path /run -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o \
     -printf '%p %y %m %s %i %T@ %C@ %l\n' >/dev/null
   runtime start --attach "$name" | sort >"$ROOM/first"
