@@ -57,7 +57,7 @@ fn make_in(links: &[Link], open: impl Fn(&str) -> Result<Directory>) -> Vec<Noti
 
 fn make_group(directory: &Directory, links: &[Link], notices: &mut Vec<Notice>) -> Result<()> {
     for link in links {
-        match make_one(directory, link) {
+        match directory.symlink(&link.name, &link.target) {
             Ok(()) => {}
             // The others would fail alike.
             Err(error) if is_read_only(&error) => return Err(error),
@@ -65,13 +65,6 @@ fn make_group(directory: &Directory, links: &[Link], notices: &mut Vec<Notice>) 
         }
     }
     Ok(())
-}
-
-fn make_one(directory: &Directory, link: &Link) -> Result<()> {
-    if directory.read_link(&link.name)?.as_deref() == Some(&link.target) {
-        return Ok(());
-    }
-    directory.symlink(&link.name, &link.target)
 }
 
 fn is_read_only(error: &Error) -> bool {

@@ -47,7 +47,8 @@ impl Directory {
         }
     }
 
-    /// Makes `name` a link to `target`, atomically in place of a file or another link.
+    /// Makes `name` a link to `target`, atomically in place of a file or another link; one of the same
+    /// text stays.
     ///
     /// A mount point (EBUSY) or a directory at `name` is an error.
     pub fn symlink(&self, name: &str, target: &Utf8Path) -> Result<()> {
@@ -56,6 +57,9 @@ impl Directory {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(self.error(name, "making a link", errno)),
+        }
+        if self.read_link(name)?.as_deref() == Some(target) {
+            return Ok(());
         }
         self.replace_with(name, "replacing it by a link", |temporary| {
             fs::symlinkat(target.as_str(), &self.fd, temporary)
