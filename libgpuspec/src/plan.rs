@@ -22,10 +22,14 @@ const HOOK_TIMEOUT: i64 = 10;
 /// Some runtimes give a hook without an environment the container's (runc before 1.3), so it has one.
 const HOOK_ENVIRONMENT: &str = "LC_ALL=C";
 
-const READ_ONLY: &[&str] = &["ro", "nosuid", "nodev", "rbind", "rprivate"];
+/// A file has no mounts below it to recurse into or to keep private: each word more costs the
+/// runtime a system call for every mount.
+const READ_ONLY: &[&str] = &["ro", "nosuid", "nodev", "bind"];
 
-/// Sockets and the directories around them: connecting needs write access.
-const SHARED: &[&str] = &["nosuid", "nodev", "noexec", "rbind", "rprivate"];
+/// Connecting to a socket needs write access.
+const SOCKET: &[&str] = &["nosuid", "nodev", "noexec", "bind"];
+
+const DIRECTORY: &[&str] = &["nosuid", "nodev", "noexec", "rbind", "rprivate"];
 
 /// The spec for these GPUs and this driver.
 pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
@@ -84,7 +88,8 @@ impl<'a> Wanted<'a> {
         for file in &self.files {
             let options = match file.kind {
                 FileKind::Program | FileKind::Firmware | FileKind::Data => READ_ONLY,
-                FileKind::Socket | FileKind::Directory => SHARED,
+                FileKind::Socket => SOCKET,
+                FileKind::Directory => DIRECTORY,
             };
             mount(&file.path, file.destination.clone(), options);
         }
