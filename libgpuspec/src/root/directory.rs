@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::error::{Error, Result};
 
 /// One opened directory of a [`Root`](super::Root); names in it are single components.
@@ -60,6 +60,10 @@ impl Directory {
         }
         if self.read_link(name)?.as_deref() == Some(target) {
             return Ok(());
+        }
+        // Known before a temporary name has changed the directory's time.
+        if self.entry(name)?.is_some_and(|entry| entry.kind == Kind::Directory) {
+            return Err(self.error(name, "replacing it by a link", Errno::ISDIR));
         }
         self.replace_with(name, "replacing it by a link", |temporary| {
             fs::symlinkat(target.as_str(), &self.fd, temporary)
