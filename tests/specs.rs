@@ -247,3 +247,82 @@ fn inject_exits_1_when_the_config_is_none() {
     let (status, _, stderr) = inject(&tree, &["v.com/c=0"]);
     assert!(status == 1 && stderr.contains("process is not an object"), "{stderr}");
 }
+
+#[test]
+fn minversion_prints_what_the_content_needs() {
+    let more = GOOD.replace("0.5.0", "9.9.9").replace("env: [A=B]", "env: [A=B], additionalGids: [1]");
+    let tree = tree(&[("x.yaml", GOOD), ("more.yaml", &more), ("bad.yaml", "{}")]);
+    let digit = "cdi-gen: devices[0].name needs 0.5.0\n";
+    assert_eq!(run(tree.path(), &["minversion", "x.yaml"]), (0, "0.5.0\n".into(), digit.into()));
+    let (status, stdout, _) = run(tree.path(), &["minversion", "--json", "more.yaml"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &report["needed"], &report["declared"]), (0, &"0.7.0".into(), &"9.9.9".into()));
+    assert_eq!(report["because"][1][0], "devices[0].containerEdits.additionalGids");
+    assert_eq!(run(tree.path(), &["minversion", "bad.yaml"]).0, 4);
+    assert_eq!(run(tree.path(), &["minversion", "missing.yaml"]).0, 1);
+}
+
+#[test]
+fn convert_leaves_out_what_a_reader_cannot_read_and_says_so() {
+    let gids = GOOD.replace("0.5.0", "0.7.0").replace("env: [A=B]", "env: [A=B], additionalGids: [1]");
+    let tree = tree(&[("gids.yaml", &gids)]);
+    let (status, stdout, stderr) = run(tree.path(), &["convert", "gids.yaml", "--target", "podman-4.9"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.starts_with("cdiVersion: \"0.5.0\"\n") && !stdout.contains("additionalGids"), "{stdout}");
+    let loss = "cdi-gen: warning: devices[0].containerEdits.additionalGids: left out, ";
+    assert!(stderr.starts_with(loss), "{stderr}");
+    let (_, stdout, _) = run(tree.path(), &["convert", "gids.yaml", "--cdi-version", "0.6.0", "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["cdiVersion"], "0.6.0");
+    let (status, stdout, stderr) = run(tree.path(), &["convert", "gids.yaml", "--output", "out.yaml"]);
+    assert_eq!((status, stdout.as_str(), stderr.as_str()), (0, "", ""));
+    assert_eq!(run(tree.path(), &["diff", "gids.yaml", "out.yaml"]), (0, String::new(), String::new()));
+}
+
+#[test]
+fn convert_exits_4_when_a_reader_cannot_do_without() {
+    let net =
+        GOOD.replace("0.5.0", "1.1.0").replace("env: [A=B]", "netDevices: [{hostInterfaceName: a, name: b}]");
+    let tree = tree(&[("net.yaml", &net), ("bad.yaml", "{")]);
+    let (status, stdout, stderr) = run(tree.path(), &["convert", "net.yaml", "--target", "docker-27"]);
+    assert_eq!((status, stdout.as_str()), (4, ""));
+    assert!(stderr.contains("netDevices: cannot be left out"), "{stderr}");
+    assert_eq!(run(tree.path(), &["convert", "bad.yaml"]).0, 4);
+    for target in ["podman", "podman-3.0", "nonsense-1"] {
+        assert_eq!(run(tree.path(), &["convert", "net.yaml", "--target", target]).0, 2, "{target}");
+    }
+}
+
+#[test]
+fn diff_tells_differences_in_meaning_and_exits_5() {
+    let other = GOOD.replace("A=B", "A=C").replace("\"0.5.0\"", "v0.5.0") + "# a comment\n";
+    let tree = tree(&[("x.yaml", GOOD), ("y.yaml", &other), ("bad.yaml", "{")]);
+    let line = "~ devices.0.env.A: \"B\" -> \"C\"\n";
+    assert_eq!(run(tree.path(), &["diff", "x.yaml", "y.yaml"]), (5, line.into(), String::new()));
+    let (status, stdout, _) = run(tree.path(), &["diff", "--json", "x.yaml", "y.yaml"]);
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &found[0]["before"], &found[0]["after"]), (5, &"B".into(), &"C".into()));
+    assert_eq!(run(tree.path(), &["diff", "x.yaml", "x.yaml"]), (0, String::new(), String::new()));
+    assert_eq!(run(tree.path(), &["diff", "x.yaml", "bad.yaml"]).0, 4);
+}
+
+#[test]
+fn explain_says_where_a_device_comes_from_and_who_reads_it() {
+    let tree = tree(&[("low/x.yaml", GOOD)]);
+    let (status, stdout, stderr) = run(tree.path(), &["explain", "--spec-dir", "low", "v.com/c=0"]);
+    assert_eq!((status, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(stdout.starts_with("v.com/c=0\n  given by /") && stdout.contains("low/x.yaml\n"), "{stdout}");
+    assert!(stdout.contains("declares version 0.5.0: readable from podman 4.3, docker 25.0"), "{stdout}");
+}
+
+#[test]
+fn explain_exits_4_for_what_does_not_resolve_and_5_for_what_does_not_fit_the_host() {
+    let gone = GOOD.replace("env: [A=B]", "mounts: [{hostPath: /no/such/file, containerPath: /x}]");
+    let tree = tree(&[("low/x.yaml", &gone), ("low/bad.yaml", "{")]);
+    let (status, stdout, _) = run(tree.path(), &["explain", "--spec-dir", "low", "v.com/c=9"]);
+    assert_eq!(status, 4);
+    assert!(stdout.starts_with("v.com/c=9: no spec defines it; v.com/c has 0\n"), "{stdout}");
+    assert!(stdout.contains("low/bad.yaml: line 1"), "{stdout}");
+    let (status, stdout, _) = run(tree.path(), &["explain", "--json", "--spec-dir", "low", "v.com/c=0"]);
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &report["host"][0]["problem"]), (5, &"/no/such/file: not on this host".into()));
+}

@@ -3,10 +3,14 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::convert::Convert;
+use crate::diff::Diff;
+use crate::explain::Explain;
 use crate::generate::Generate;
 use crate::inject::Inject;
 use crate::inventory::InventoryCommand;
 use crate::list::List;
+use crate::minversion::MinVersion;
 use crate::output::Status;
 use crate::validate::Validate;
 
@@ -29,6 +33,11 @@ pub(crate) enum Command {
     List(List),
     Inject(Inject),
     Validate(Validate),
+    Explain(Explain),
+    Convert(Convert),
+    Diff(Diff),
+    #[command(name = "minversion")]
+    MinVersion(MinVersion),
 }
 
 impl Command {
@@ -39,6 +48,10 @@ impl Command {
             Command::List(command) => command.run(),
             Command::Inject(command) => command.run(),
             Command::Validate(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Convert(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::MinVersion(command) => command.run(),
         }
     }
 }

@@ -8,6 +8,7 @@ use libgpuspec::plan::plan;
 use libgpuspec::policy::{HostTools, Policy};
 use libgpuspec::render::spec::{self, Format};
 
+use crate::convert::Target;
 use crate::discovery::{Discovery, VENDOR};
 use crate::output::{self, Status};
 use crate::{hook, install};
@@ -37,6 +38,8 @@ pub(crate) struct Generate {
     #[arg(long)]
     host_tools: bool,
     #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
     discovery: Discovery,
 }
 
@@ -56,7 +59,9 @@ impl Generate {
             hook: hook::path(self.hook_path.as_deref())?,
             host_tools: if self.host_tools { HostTools::Mount } else { HostTools::Skip },
         };
-        let spec = plan(VENDOR, &inventory, &policy);
+        let Some(spec) = self.target.fit(plan(VENDOR, &inventory, &policy)) else {
+            return Ok(Status::Invalid);
+        };
         check(&spec)?;
         let text = spec::text(&spec, &inventory, self.format())?;
         match &self.output {

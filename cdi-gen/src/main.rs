@@ -1,13 +1,17 @@
 //! cdi-gen: makes, checks and explains CDI specs for the GPUs of this host.
 
 mod cli;
+mod convert;
+mod diff;
 mod discovery;
+mod explain;
 mod generate;
 mod hook;
 mod inject;
 mod install;
 mod inventory;
 mod list;
+mod minversion;
 mod output;
 mod specs;
 mod validate;

@@ -16,6 +16,7 @@ pub(crate) enum Status {
     Failed = 1,
     NoGpu = 3,
     Invalid = 4,
+    Stale = 5,
 }
 
 impl Status {
@@ -66,11 +67,6 @@ pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("cdi-gen: {error:#}");
 }
 
-/// Why it could not be done, for people.
-pub(crate) fn failure(reason: &str) {
-    eprintln!("cdi-gen: {reason}");
-}
-
 /// Something the caller should know, though the work went on.
 pub(crate) fn warning(text: &str) {
     eprintln!("cdi-gen: warning: {text}");
@@ -81,7 +77,7 @@ pub(crate) fn notices(notices: &[Notice]) {
     notices.iter().for_each(|notice| warning(&notice.0));
 }
 
-/// What was done, where stdout does not say it.
+/// What was done, or why not, where stdout does not say it.
 pub(crate) fn note(text: &str) {
     eprintln!("cdi-gen: {text}");
 }

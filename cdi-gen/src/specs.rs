@@ -1,12 +1,16 @@
 //! Which spec directories are meant, and problems of specs as lines and as JSON.
 
-use anyhow::{Context, Result};
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use libgpuspec::Root;
-use libgpuspec::cdi::{FileError, Registry, Violation};
+use libgpuspec::cdi::{self, FileError, Registry, Spec, Violation};
 use libgpuspec::error::chain;
 use serde::Serialize;
+
+use crate::output;
 
 /// The spec directories, as typed.
 #[derive(Debug, Args)]
@@ -22,6 +26,38 @@ impl SpecDirs {
     pub(crate) fn registry(&self) -> Result<Registry> {
         let directories = self.directories.iter().map(|path| absolute(path)).collect::<Result<Vec<_>>>()?;
         Ok(Registry::new(Root::open(Utf8Path::new("/"))?, &directories))
+    }
+}
+
+/// The valid spec in a file; none if it is not, which is told.
+pub(crate) fn valid(
+    file: &Utf8Path,
+    judge: fn(&[u8]) -> std::result::Result<Spec, Vec<Violation>>,
+) -> Result<Option<Spec>> {
+    match judge(&read(file)?) {
+        Ok(spec) => Ok(Some(spec)),
+        Err(violations) => {
+            for violation in &violations {
+                output::note(&Problem::from(violation).line(file.as_str()));
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// The bytes of a spec file, `-` being standard input; at most one more than a spec may have, so that
+/// the judge can say so.
+pub(crate) fn read(file: &Utf8Path) -> Result<Vec<u8>> {
+    if file == "-" {
+        let mut bytes = Vec::new();
+        let mut limited = std::io::stdin().lock().take(cdi::MAX_BYTES as u64 + 1);
+        limited.read_to_end(&mut bytes).context("reading standard input")?;
+        return Ok(bytes);
+    }
+    let machine = Root::open("/".into())?;
+    match machine.read(&absolute(file)?, cdi::MAX_BYTES as u64)? {
+        Some(bytes) => Ok(bytes),
+        None => bail!("{file}: no such file"),
     }
 }
 

@@ -1,15 +1,13 @@
 //! `cdi-gen validate`: whether spec files are valid, and why not.
 
-use std::io::Read;
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
-use libgpuspec::{Root, cdi};
+use libgpuspec::cdi;
 use serde::Serialize;
 
 use crate::output::{self, Status};
-use crate::specs::{Problem, absolute};
+use crate::specs::{Problem, read};
 
 /// Says whether spec files are valid: one line a problem, and exit status 4 if there is any.
 ///
@@ -49,21 +47,6 @@ impl Validate {
         let text = if self.json { serde_json::to_string_pretty(&verdicts)? + "\n" } else { lines(&verdicts) };
         output::text(&text)?;
         Ok(status)
-    }
-}
-
-/// At most one byte more than a spec may have, so that the judge can say so.
-fn read(file: &Utf8PathBuf) -> Result<Vec<u8>> {
-    if file == "-" {
-        let mut bytes = Vec::new();
-        let mut limited = std::io::stdin().lock().take(cdi::MAX_BYTES as u64 + 1);
-        limited.read_to_end(&mut bytes).context("reading standard input")?;
-        return Ok(bytes);
-    }
-    let machine = Root::open("/".into())?;
-    match machine.read(&absolute(file)?, cdi::MAX_BYTES as u64)? {
-        Some(bytes) => Ok(bytes),
-        None => bail!("{file}: no such file"),
     }
 }
 

@@ -4,8 +4,9 @@ use super::decode::decode;
 use super::place::DocumentPath;
 use super::problem::{Problem, Violation};
 use super::spec::Spec;
-use super::tree::{Node, Value};
+use super::tree::{Node, Value, same_key};
 use super::validate::validate;
+use super::version::Version;
 use super::yaml;
 
 /// Most bytes of one spec; a thousand times the largest seen.
@@ -23,7 +24,11 @@ pub const MAX_BYTES: usize = 4 << 20;
 /// ```
 pub fn read(bytes: &[u8]) -> Result<Spec, Vec<Violation>> {
     let tree = parse(bytes).map_err(|violation| vec![violation])?;
-    let (spec, mut found) = decode(&tree);
+    judge(&tree)
+}
+
+fn judge(tree: &Node<'_>) -> Result<Spec, Vec<Violation>> {
+    let (spec, mut found) = decode(tree);
     let mistaken = found.len();
     for mut violation in validate(&spec) {
         // A value that could not even be read breaks other rules for no reason of its own.
@@ -38,6 +43,20 @@ pub fn read(bytes: &[u8]) -> Result<Spec, Vec<Violation>> {
     }
     found.sort_by_key(|violation| violation.position);
     Err(found)
+}
+
+/// The same, whatever version the spec declares: for finding out which one it needs.
+pub fn read_any_version(bytes: &[u8]) -> Result<Spec, Vec<Violation>> {
+    let mut tree = parse(bytes).map_err(|violation| vec![violation])?;
+    let mut declared = String::new();
+    if let Value::Map(entries) = &mut tree.value {
+        for entry in entries.iter_mut().filter(|entry| same_key(&entry.key, "cdiVersion")) {
+            declared = entry.value.value.as_text().unwrap_or_default().into_owned();
+            entry.value.value = Value::Text(Version::V1_1_0.as_str().into());
+        }
+    }
+    let spec = judge(&tree)?;
+    Ok(Spec { version: declared, ..spec })
 }
 
 /// Whether the second would not be there but for the first: it is at or below it, or finds nothing

@@ -244,3 +244,13 @@ fn what_is_written_reads_back() {
     assert_eq!(read(yaml.as_bytes()).as_ref(), Ok(&spec));
     assert_eq!(read(json.as_bytes()), Ok(spec));
 }
+
+#[test]
+fn any_version_can_be_read_past() {
+    for version in ["0.1.0", "9.9.9", "nonsense"] {
+        let text = VALID.replace("\"1.1.0\"", version);
+        assert_eq!(violations(&text).len(), 1, "{version}");
+        assert_eq!(read_any_version(text.as_bytes()).unwrap().version, version);
+    }
+    assert_eq!(read_any_version(VALID.replace("kind", "kinds").as_bytes()).unwrap_err().len(), 2);
+}

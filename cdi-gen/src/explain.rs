@@ -1,0 +1,91 @@
+//! `cdi-gen explain`: why a device can be had or not.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use camino::Utf8PathBuf;
+use clap::Args;
+use libgpuspec::Root;
+use libgpuspec::cdi::{Explanation, Versions, explain};
+
+use crate::output::{self, Status};
+use crate::specs::SpecDirs;
+
+/// Says where a device comes from, what stands in its way, and which programs can read its spec.
+///
+/// Exit status 0 if it can be had, 4 if it does not resolve, 5 if it does and its spec does not fit
+/// this host (any more).
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    specs: SpecDirs,
+    /// The directory below which the paths in the spec are looked for
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: Utf8PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    /// A qualified name, as vendor.com/class=device
+    #[arg(value_name = "DEVICE")]
+    device: String,
+}
+
+impl Explain {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let (registry, host) = (self.specs.registry()?, Root::open(&self.root)?);
+        let explanation = explain(&registry, &Root::open("/".into())?, &host, &self.device);
+        let text =
+            if self.json { serde_json::to_string_pretty(&explanation)? + "\n" } else { words(&explanation)? };
+        output::text(&text)?;
+        Ok(match (&explanation.unresolved, explanation.host.is_empty()) {
+            (Some(_), _) => Status::Invalid,
+            (None, false) => Status::Stale,
+            (None, true) => Status::Done,
+        })
+    }
+}
+
+fn words(explanation: &Explanation) -> Result<String> {
+    let mut text = String::new();
+    match (&explanation.file, &explanation.unresolved) {
+        (Some(file), _) => writeln!(text, "{}\n  given by {file}", explanation.device)?,
+        (None, Some(reason)) => writeln!(text, "{reason}")?,
+        (None, None) => {}
+    }
+    for file in &explanation.shadowed {
+        writeln!(text, "  shadows the definition in {file}")?;
+    }
+    if let Some(versions) = &explanation.version {
+        reading(&mut text, versions)?;
+    }
+    for closed in &explanation.closed {
+        writeln!(text, "  closed to users other than root: {} has mode {:04o}", closed.path, closed.mode)?;
+    }
+    for problem in &explanation.host {
+        writeln!(text, "  not so on this host: {}: {}", problem.place, problem.problem)?;
+    }
+    if explanation.file.is_some() && explanation.host.is_empty() {
+        writeln!(text, "  all that it names is on this host")?;
+    }
+    for (path, reason) in &explanation.bad {
+        writeln!(text, "  not readable, and so without devices: {path}: {reason}")?;
+    }
+    Ok(text)
+}
+
+fn reading(text: &mut String, versions: &Versions) -> Result<()> {
+    let readers: Vec<String> =
+        versions.read_since.iter().map(|(program, release)| format!("{program} {release}")).collect();
+    writeln!(text, "  declares version {}: readable from {} on", versions.declared, readers.join(", "))?;
+    if versions.declared.trim_start_matches('v') != versions.needed {
+        writeln!(
+            text,
+            "  needs version {} only: cdi-gen convert makes it fit older programs",
+            versions.needed
+        )?;
+    }
+    for (place, version) in &versions.because {
+        writeln!(text, "    {place} needs {version}")?;
+    }
+    Ok(())
+}
