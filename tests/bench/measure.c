@@ -1,8 +1,9 @@
-/* Runs some commands in turn, round after round, so that a busy machine disturbs all alike, and prints for each: the
- * least and the median wall time, the median of its difference to the first command in the same round, the most memory it had
- * resident, and the bytes it read (rchar of /proc/PID/io). Two rounds before the first counted one warm the caches.
+/* Runs some commands in turn, round after round, so that a busy machine disturbs all alike, and prints for each: its
+ * least and its median wall time, the median of its difference to the first command in the same round, the median of
+ * its processor time, the most memory it had resident, and the bytes it read (rchar of /proc/PID/io). Two rounds
+ * before the first counted one warm the caches.
  *
- *   measure ROUNDS COMMAND…          each COMMAND is one argument, its words split at blanks
+ *   measure ROUNDS COMMAND...        each COMMAND is one argument, its words split at blanks
  *   BEFORE=SHELL  run by sh before each command, not counted        STDIN=FILE  what each command reads from */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,7 +20,7 @@ enum { WORDS = 256, WARM = 2 };
 extern char **environ;
 
 struct sample {
-  double wall, apart;
+  double wall, apart, processor;
 };
 struct command {
   char *words[WORDS];
@@ -50,7 +51,9 @@ static long characters_read(pid_t pid) {
   return value;
 }
 
-static double run(struct command *command) {
+static double milliseconds(struct timeval t) { return t.tv_sec * 1e3 + t.tv_usec / 1e3; }
+
+static struct sample run(struct command *command) {
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   const char *in = getenv("STDIN") ? getenv("STDIN") : "/dev/null";
@@ -77,7 +80,7 @@ static double run(struct command *command) {
   if (characters > command->characters)
     command->characters = characters;
   posix_spawn_file_actions_destroy(&files);
-  return wall;
+  return (struct sample){wall, 0, milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime)};
 }
 
 static int by_wall(const void *a, const void *b) {
@@ -86,6 +89,11 @@ static int by_wall(const void *a, const void *b) {
 }
 static int by_apart(const void *a, const void *b) {
   double x = ((const struct sample *)a)->apart, y = ((const struct sample *)b)->apart;
+  return (x > y) - (x < y);
+}
+
+static int by_processor(const void *a, const void *b) {
+  double x = ((const struct sample *)a)->processor, y = ((const struct sample *)b)->processor;
   return (x > y) - (x < y);
 }
 
@@ -107,19 +115,23 @@ int main(int argc, char **argv) {
     for (int c = 0; c < count; c++) {
       if (getenv("BEFORE") && system(getenv("BEFORE")))
         die("BEFORE");
-      double wall = run(&commands[c]);
-      first = c ? first : wall;
+      struct sample sample = run(&commands[c]);
+      first = c ? first : sample.wall;
+      sample.apart = sample.wall - first;
       if (r >= 0)
-        commands[c].samples[r] = (struct sample){wall, wall - first};
+        commands[c].samples[r] = sample;
     }
   }
-  printf("%10s %10s %12s %9s %12s\n", "least ms", "median ms", "above first", "max KiB", "bytes read");
+  printf("%10s %10s %12s %10s %9s %12s\n", "least ms", "median ms", "above first", "cpu ms", "max KiB", "bytes read");
   for (int c = 0; c < count; c++) {
     struct sample *samples = commands[c].samples;
     qsort(samples, rounds, sizeof *samples, by_wall);
     double least = samples[0].wall, wall = samples[rounds / 2].wall;
     qsort(samples, rounds, sizeof *samples, by_apart);
-    printf("%10.2f %10.2f %12.2f %9ld %12ld  ", least, wall, samples[rounds / 2].apart, commands[c].resident, commands[c].characters);
+    double apart = samples[rounds / 2].apart;
+    qsort(samples, rounds, sizeof *samples, by_processor);
+    printf("%10.2f %10.2f %12.2f %10.2f %9ld %12ld  ", least, wall, apart, samples[rounds / 2].processor,
+           commands[c].resident, commands[c].characters);
     for (int w = 0; commands[c].words[w] && w < 6; w++)
       printf("%s ", commands[c].words[w]);
     printf("\n");
