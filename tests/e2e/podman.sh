@@ -23,11 +23,13 @@ why_not() {
 }
 
 prepare() {
+  local version
   need_rust
   build_programs
   driver_installed "$DRIVER"
   mkdir "$ROOM/host"
-  simulated_host "$ROOM/host" "$(driver_version "$DRIVER")"
+  version=$(driver_version "$DRIVER")
+  simulated_host "$ROOM/host" "$version"
   gcc -O2 -o "$ROOM/probe" "$here/probe.c" -ldl
 }
 

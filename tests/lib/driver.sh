@@ -32,10 +32,11 @@ driver_root() { cached "driver-$1/root" "$DRIVER_SOURCES $DRIVER_LESS 1" unpack_
 # driver_installed N: makes sure of $CACHE/driver-N/installed.
 driver_installed() { cached "driver-$1/installed" "$DRIVER_SOURCES $DRIVER_LESS 1" install_driver "$1"; }
 
-# driver_version N: what the kernel module of driver N would say.
+# driver_version N: what the kernel module of driver N would say. Either tree must be there.
 driver_version() {
   local library
-  library=$(find "$CACHE/driver-$1/root/usr/lib" -name 'libcuda.so.*.*' -type f | head -n 1)
+  library=$(find "$CACHE/driver-$1/" -path '*/usr/lib/*' -name 'libcuda.so.*.*' -type f -print -quit)
+  [ -n "$library" ] || die "$CACHE/driver-$1: no libcuda there"
   printf '%s\n' "${library##*libcuda.so.}"
 }
 

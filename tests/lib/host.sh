@@ -29,14 +29,15 @@ simulated_host() {
 
 # simulated_root DIR DRIVER: a whole host root of it, with driver DRIVER installed. For private mounts only.
 simulated_root() {
-  local part
+  local part version
+  version=$(driver_version "$2")
   mkdir "$1"
   mount --bind "$CACHE/driver-$2/installed" "$1"
   mount -o remount,bind,ro "$1"
   for part in dev proc sys; do
     mount -t tmpfs -o mode=0755 tmpfs "$1/$part"
   done
-  simulated_host "$1" "$(driver_version "$2")"
+  simulated_host "$1" "$version"
 }
 
 host_node() { mknod -m "$4" "$1" c "$2" "$3"; }
