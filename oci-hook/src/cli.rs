@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand};
 use libgpuspec::apply::{Libraries, Link, Request};
 
+const EXIT_STATUS: &str = "Exit status: 0 done, with a warning on standard error for what an odd image did not allow; \
+    2 usage; 65 the state, 66 the bundle's config.json, 67 the container's root cannot be used";
+
 /// Makes a GPU driver usable inside a container; runtimes run it as a CDI spec tells them.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_STATUS)]
 struct Cli {
     #[command(subcommand)]
     hook: Hook,
