@@ -62,9 +62,9 @@ bench_podman() {
   jq 'del(.containerEdits.hooks) | .kind = "example.com/nohook"' /etc/cdi/nvidia.json >/etc/cdi/nohook.json
   for runtime in crun runc; do
     say "podman run of a Debian image with $runtime: without the device, with it but no hook, with it"
-    measure "${ROUNDS:-40}" "podman --runtime /usr/bin/$runtime run --rm $IMAGE true" \
-      "podman --runtime /usr/bin/$runtime run --rm --device=example.com/nohook=all $IMAGE true" \
-      "podman --runtime /usr/bin/$runtime run --rm --device=nvidia.com/gpu=all $IMAGE true"
+    measure "${ROUNDS:-40}" "podman --runtime $(command -v "$runtime") run --rm $IMAGE true" \
+      "podman --runtime $(command -v "$runtime") run --rm --device=example.com/nohook=all $IMAGE true" \
+      "podman --runtime $(command -v "$runtime") run --rm --device=nvidia.com/gpu=all $IMAGE true"
   done
 }
 

@@ -9,6 +9,7 @@ for part in common report apt rust driver host image podman; do
 done
 
 DRIVER=${1:-550}
+TREE=installed
 GPU=nvidia.com/gpu
 
 # ---- what must be there ------------------------------------------------------------------------------------------
@@ -26,6 +27,7 @@ prepare() {
   local version
   need_rust
   build_programs
+  driver_root "$DRIVER"
   driver_installed "$DRIVER"
   mkdir "$ROOM/host"
   version=$(driver_version "$DRIVER")
@@ -34,14 +36,14 @@ prepare() {
 }
 
 generate() {
-  "$(built cdi-gen)" generate --driver-root "$CACHE/driver-$DRIVER/installed" --dev-root "$ROOM/host" \
+  "$(built cdi-gen)" generate --driver-root "$CACHE/driver-$DRIVER/$TREE" --dev-root "$ROOM/host" \
     --proc-root "$ROOM/host" --sys-root "$ROOM/host" --hook-path "$(built oci-hook)" "$@"
 }
 
 # ---- how a container is run --------------------------------------------------------------------------------------
 
 # A hang is a failure that says so, of the hook (podman's time) and of the program inside (the container's).
-runtime() { timeout --kill-after=10 90 podman --runtime "/usr/bin/$RUNTIME" "$@"; }
+runtime() { timeout --kill-after=10 90 podman --runtime "$(command -v "$RUNTIME")" "$@"; }
 box() { runtime run --rm --timeout 60 --volume "$ROOM/probe:/probe:ro" "$@"; }
 gpu_box() { box --device "$GPU=all" "$@"; }
 
@@ -55,6 +57,8 @@ spec_is_installed() {
   generate --install
   [ "$(stat -c '%a' /etc/cdi/nvidia.com-gpu.yaml)" = 644 ]
   generate | cmp - /etc/cdi/nvidia.com-gpu.yaml
+  "$(built cdi-gen)" validate /etc/cdi/nvidia.com-gpu.yaml
+  "$(built cdi-gen)" list | holds "$GPU=all"
 }
 
 libraries_load() {
@@ -153,6 +157,7 @@ odd_starts() {
   # An image that podman cannot start without a GPU either would say nothing of ours.
   box "$ODD" /probe >/dev/null || { echo 'podman cannot start this image at all'; return 1; }
   gpu_box "$ODD" /probe cuda | equal answers 'cuInit 100'
+  podman rmi "$ODD" >/dev/null
 }
 
 escaping_etc_changes_nothing_outside() {
@@ -211,6 +216,10 @@ all_checks() {
       skip "podman with $RUNTIME, driver $DRIVER" "a plain container does not start here: $(tail -n 1 "$ROOM/err")"
     fi
   done
+  RUNTIME=crun TREE=root
+  check "driver $DRIVER, unpacked only: generated and installed" spec_is_installed
+  check "driver $DRIVER, unpacked only: loads and answers" libraries_load
+  check "driver $DRIVER, unpacked only: loads in a read-only root" read_only_root_still_loads
 }
 
 case ${2:-} in

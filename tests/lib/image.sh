@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # The container image of the tests: a plain Debian root, made from packages (no image registry is asked).
 
-IMAGE=localhost/libgpuspec-debian:bookworm
+IMAGE=localhost/libgpuspec-debian:bookworm-1
 
 # debian_image: makes sure of $CACHE/image/debian.tar and of $IMAGE in podman's (private) store.
 debian_image() {
-  cached image 'bookworm minbase 1' make_debian_tar
+  cached image "$IMAGE" make_debian_tar
   podman image exists "$IMAGE" || podman import --quiet "$CACHE/image/debian.tar" "$IMAGE" >/dev/null
 }
 

@@ -36,13 +36,22 @@ podman_limits() {
 # no spec of this machine is read or touched; and where no second, empty cgroup hierarchy confuses the OCI runtime
 # (hybrid hosts).
 in_private_mounts() {
+  local dir made=() status=0
   export ROOM=$CACHE/room
+  for dir in /etc/cdi /run/cdi "$ROOM"; do
+    [ -d "$dir" ] || {
+      mkdir -p "$dir"
+      made+=("$dir")
+    }
+  done
   # shellcheck disable=SC2016 # expanded inside
   unshare --mount bash -euc '
     for dir in /etc/cdi /run/cdi "$ROOM"; do
-      mkdir -p "$dir"
       mount -t tmpfs -o mode=0755 tmpfs "$dir"
     done
     ! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
-    exec "$@"' in_private_mounts "$@"
+    exec "$@"' in_private_mounts "$@" || status=$?
+  # Another run may be at work in them.
+  [ ${#made[@]} = 0 ] || rmdir "${made[@]}" 2>/dev/null || true
+  return $status
 }
