@@ -78,7 +78,7 @@ pub fn write(
     Ok(directory.join(name))
 }
 
-/// Removes what [`write`] wrote under this name; its absence is no error.
+/// Removes what [`write()`] wrote under this name; its absence is no error.
 pub fn remove(root: &Root, directory: &Utf8Path, name: &str) -> Result<(), WriteError> {
     let name = file_name(name)?;
     if let Some(opened) = root.directory(directory)? {
