@@ -16,6 +16,7 @@ GPU=nvidia.com/gpu
 
 # why_not: why these checks cannot run on this machine, or nothing.
 why_not() {
+  [ ! -e /proc/driver/nvidia/version ] || { echo 'a real NVIDIA driver would answer for the simulated GPUs'; return; }
   need podman=podman crun=crun runc=runc unshare=util-linux || { echo 'needs podman, crun and runc'; return; }
   mknod -m 0600 "$ROOM/node" c 195 254 || { echo 'needs CAP_MKNOD'; return; }
   case $(LC_ALL=C bash -c ': <"$1"' x "$ROOM/node" 2>&1) in
