@@ -24,17 +24,29 @@ prepare_cache() {
 # cached NAME RECIPE MAKE [ARG…]: the folder $CACHE/NAME, made by `MAKE FOLDER ARG…` when it is not there yet, when
 # RECIPE (any text) has changed since, or when a file in it has. A folder appears whole or not at all.
 cached() {
-  local name=$1 recipe=$2 folder=$CACHE/$1 fresh
+  local name=$1 recipe=$2 folder=$CACHE/$1 fresh status
   shift 2
   mkdir -p "$(dirname "$folder")"
   exec {lock}>"$CACHE/.lock-${name//\//-}"
   flock "$lock"
   if ! [ -d "$folder" ] || [ "$(cat "$folder.made" 2>/dev/null)" != "$(cache_mark "$folder" "$recipe")" ]; then
     say "making $folder"
-    rm -rf --one-file-system "$folder" "$folder.made"
+    # The third is what an interrupted run left.
+    rm -rf --one-file-system "$folder" "$folder.made" "$folder".??????
     fresh=$(mktemp -d "$folder.XXXXXX")
     chmod 0755 "$fresh"
-    "$@" "$fresh" || die "$folder: could not be made (see above)"
+    # Not as a condition: that would switch `set -e` off in all that MAKE does.
+    set +e
+    (
+      set -e
+      "$@" "$fresh"
+    )
+    status=$?
+    set -e
+    [ "$status" = 0 ] || {
+      rm -rf --one-file-system "$fresh"
+      die "$folder: could not be made (see above)"
+    }
     mv "$fresh" "$folder"
     cache_mark "$folder" "$recipe" >"$folder.made"
   fi

@@ -43,7 +43,7 @@ driver_version() {
 # download_driver SUITE: the folder with the packages' files; apt fetches only what is not there, and checks all.
 download_driver() {
   local apt
-  apt=$(private_apt "$1")
+  apt=$(private_apt "$1") || return 1
   driver_packages "$apt" >"$apt/packages"
   [ -s "$apt/packages" ] || die "$1: no driver packages in non-free"
   (
@@ -57,10 +57,10 @@ download_driver() {
 
 unpack_driver() {
   local apt package
-  apt=$(download_driver "$(driver_suite "$1")")
+  apt=$(download_driver "$(driver_suite "$1")") || return 1
   while read -r package; do
     for deb in "$apt/archives/${package}"_*.deb; do
-      dpkg-deb --extract "$deb" "$2"
+      dpkg-deb --extract "$deb" "$2" || return 1
     done
   done <"$apt/packages"
 }
@@ -69,7 +69,7 @@ install_driver() {
   local apt suite
   need mmdebstrap=mmdebstrap || return 1
   suite=$(driver_suite "$1")
-  apt=$(download_driver "$suite")
+  apt=$(download_driver "$suite") || return 1
   apt_transport >"$apt/transport.conf"
   # shellcheck disable=SC2016 # the hook's own $1 is the new root
   mmdebstrap --quiet --variant=minbase --aptopt="$apt/transport.conf" --include="$(paste -sd, "$apt/packages")" \

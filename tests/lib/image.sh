@@ -12,7 +12,7 @@ debian_image() {
 make_debian_tar() {
   local apt
   need mmdebstrap=mmdebstrap || return 1
-  apt=$(private_apt bookworm)
+  apt=$(private_apt bookworm) || return 1
   apt_transport >"$apt/transport.conf"
   # shellcheck disable=SC2016 # the hook's own $1 is the new root
   mmdebstrap --quiet --variant=minbase --aptopt="$apt/transport.conf" \
