@@ -47,16 +47,68 @@ pub enum InjectError {
 /// ```
 pub fn inject(config: &mut Value, edits: &ContainerEdits, host: &Root) -> Result<(), InjectError> {
     let nodes = fill(&edits.device_nodes, host)?;
-    let mut edited = config.clone();
-    env(&mut edited, &edits.env)?;
-    device_nodes(&mut edited, &nodes)?;
-    net_devices(&mut edited, &edits.net_devices)?;
-    mounts(&mut edited, &edits.mounts)?;
-    hooks(&mut edited, &edits.hooks)?;
-    intel_rdt(&mut edited, edits.intel_rdt.as_ref())?;
-    additional_gids(&mut edited, &edits.additional_gids)?;
-    *config = edited;
-    Ok(())
+    check(config, edits, &nodes)?;
+    env(config, &edits.env)?;
+    device_nodes(config, &nodes)?;
+    net_devices(config, &edits.net_devices)?;
+    mounts(config, &edits.mounts)?;
+    hooks(config, &edits.hooks)?;
+    intel_rdt(config, edits.intel_rdt.as_ref())?;
+    additional_gids(config, &edits.additional_gids)
+}
+
+/// Whether every place that the edits touch is what it ought to be: from here on nothing can fail.
+fn check(config: &Value, edits: &ContainerEdits, nodes: &[DeviceNode]) -> Result<(), InjectError> {
+    let places: [(bool, &[&str], Shape); 7] = [
+        (!edits.env.is_empty(), &["process", "env"], Shape::List),
+        (!nodes.is_empty(), &["linux", "devices"], Shape::List),
+        (nodes.iter().any(has_cgroup_rule), &["linux", "resources", "devices"], Shape::List),
+        (!edits.net_devices.is_empty(), &["linux", "netDevices"], Shape::Object),
+        (!edits.mounts.is_empty(), &["mounts"], Shape::List),
+        (edits.intel_rdt.is_some(), &["linux"], Shape::Object),
+        (
+            edits.additional_gids.iter().any(|&gid| gid != 0),
+            &["process", "user", "additionalGids"],
+            Shape::List,
+        ),
+    ];
+    for (_, path, shape) in places.into_iter().filter(|(touched, _, _)| *touched) {
+        has_shape(config, path, shape)?;
+    }
+    edits.hooks.iter().try_for_each(|hook| has_shape(config, &["hooks", &hook.hook_name], Shape::List))
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Object,
+    List,
+}
+
+/// Whether there is nothing or this at a path, and above it nothing or objects.
+fn has_shape(config: &Value, path: &[&str], shape: Shape) -> Result<(), InjectError> {
+    let mut value = Some(config);
+    for (index, name) in path.iter().enumerate() {
+        let Some(above) = value else { return Ok(()) };
+        if !(above.is_object() || above.is_null() && index > 0) {
+            return Err(misshapen(path.get(..index).unwrap_or_default(), Shape::Object));
+        }
+        value = above.get(name);
+    }
+    let fits = match (value, shape) {
+        (None | Some(Value::Null), _) => true,
+        (Some(value), Shape::Object) => value.is_object(),
+        (Some(value), Shape::List) => value.is_array(),
+    };
+    if fits { Ok(()) } else { Err(misshapen(path, shape)) }
+}
+
+fn misshapen(path: &[&str], shape: Shape) -> InjectError {
+    let path = if path.is_empty() { "root".to_owned() } else { path.join(".") };
+    let expected = match shape {
+        Shape::Object => "an object",
+        Shape::List => "a list",
+    };
+    InjectError::Shape { path, expected }
 }
 
 /// A variable takes the place of the last one of its name, else it comes last.
@@ -92,7 +144,7 @@ fn device_nodes(config: &mut Value, nodes: &[DeviceNode]) -> Result<(), InjectEr
             Some(old) => *old = device,
             None => devices.push(device),
         }
-        if matches!(node.node_type.as_str(), "b" | "c") {
+        if has_cgroup_rule(node) {
             list(config, &["linux", "resources", "devices"])?.push(cgroup_rule(node));
         }
     }
@@ -119,6 +171,10 @@ fn device(node: &DeviceNode, uid: Option<u32>, gid: Option<u32>) -> Value {
         }
     }
     Value::Object(device)
+}
+
+fn has_cgroup_rule(node: &DeviceNode) -> bool {
+    matches!(node.node_type.as_str(), "b" | "c")
 }
 
 fn cgroup_rule(node: &DeviceNode) -> Value {
@@ -279,8 +335,7 @@ fn as_object<'a>(value: &'a mut Value, path: &[&str]) -> Result<&'a mut Map<Stri
     if value.is_null() && !path.is_empty() {
         *value = Value::Object(Map::new());
     }
-    let shape = || InjectError::Shape { path: shown(path), expected: "an object" };
-    value.as_object_mut().ok_or_else(shape)
+    value.as_object_mut().ok_or_else(|| misshapen(path, Shape::Object))
 }
 
 /// The list at a path, made likewise.
@@ -290,12 +345,7 @@ fn list<'a>(config: &'a mut Value, path: &[&str]) -> Result<&'a mut Vec<Value>, 
     if value.is_null() {
         *value = Value::Array(Vec::new());
     }
-    let shape = || InjectError::Shape { path: shown(path), expected: "a list" };
-    value.as_array_mut().ok_or_else(shape)
-}
-
-fn shown(path: &[&str]) -> String {
-    if path.is_empty() { "root".to_owned() } else { path.join(".") }
+    value.as_array_mut().ok_or_else(|| misshapen(path, Shape::List))
 }
 
 #[cfg(test)]

@@ -275,6 +275,34 @@ fn an_error_changes_nothing() {
     let edits = parsed("env: [A=B], hooks: [{hookName: prestart, path: /h}]");
     assert!(inject(&mut config, &edits, &host()).is_err());
     assert_eq!(config, json!({"hooks": 1}));
+    // Whatever stands where an edit goes: all or nothing.
+    let all = parsed(
+        "env: [A=1], deviceNodes: [{path: /dev/null}], mounts: [{hostPath: /h, containerPath: /c}], \
+         hooks: [{hookName: prestart, path: /h}], additionalGids: [5], intelRdt: {closID: x}, \
+         netDevices: [{hostInterfaceName: e0, name: e1}]",
+    );
+    for pointer in [
+        "/process",
+        "/process/env",
+        "/process/user",
+        "/process/user/additionalGids",
+        "/linux",
+        "/linux/devices",
+        "/linux/resources",
+        "/linux/resources/devices",
+        "/linux/netDevices",
+        "/mounts",
+        "/hooks",
+        "/hooks/prestart",
+    ] {
+        let mut config = json!({"process": {"user": {}}, "linux": {"resources": {}}, "hooks": {}});
+        let (above, name) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(above).unwrap()[name] = json!("nonsense");
+        let before = config.clone();
+        let error = inject(&mut config, &all, &host()).unwrap_err();
+        assert!(error.to_string().contains(&pointer[1..].replace('/', ".")), "{pointer}: {error}");
+        assert_eq!(config, before, "{pointer}");
+    }
     let missing = inject(&mut config, &parsed("deviceNodes: [{path: /dev/no-such-node}]"), &host());
     assert!(matches!(missing, Err(InjectError::Node(NodeError::Missing(_)))));
 }
