@@ -142,9 +142,10 @@ fn changed(pointer: &str, value: Value) -> Value {
     let mut document = full();
     let (above, name) = pointer.rsplit_once('/').unwrap();
     let above = document.pointer_mut(above).unwrap().as_object_mut().unwrap();
-    match value {
-        Value::Null => drop(above.remove(name).unwrap()),
-        value => drop(above.insert(name.to_owned(), value)),
+    if value.is_null() {
+        above.remove(name).unwrap();
+    } else {
+        above.insert(name.to_owned(), value);
     }
     document
 }
