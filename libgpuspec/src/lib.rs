@@ -55,6 +55,8 @@
 //! # Ok::<(), libgpuspec::Error>(())
 //! ```
 
+#![deny(missing_docs)]
+
 pub mod root;
 
 pub mod elf;
