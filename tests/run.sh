@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests, on a machine that has nothing yet: installs what is missing (as root), then runs stage after stage.
-# Usage: tests/run.sh [lint|drivers|unit|instructions|podman|demo]…   (none: all of them)
+# Usage: tests/run.sh [lint|drivers|unit|instructions|podman|demo|fuzz]…   (none: all of them)
 # The last line counts; the exit status is 0 when nothing failed. What could not run is listed as skipped, with why.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -11,6 +11,7 @@ done
 cd "$CHECKOUT"
 
 DENY_VERSION=0.20.2
+FUZZ_VERSION=0.13.2
 export CARGO_TERM_COLOR=never
 
 # ---- stages ------------------------------------------------------------------------------------------------------
@@ -21,12 +22,21 @@ stage_lint() {
   check 'cargo clippy' cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
   check 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps
   check 'cargo deny' deny
+  check 'the listing of the public interface changed with a line in the changelog' interface_told
   check 'shellcheck' shell_scripts
 }
 
 deny() {
   cargo_tool cargo-deny "$DENY_VERSION"
   "$CACHE/cargo-tools/bin/cargo-deny" --config .cargo/deny.toml check licenses bans sources
+}
+
+# The listing itself is held against the sources by tests/api.rs.
+interface_told() {
+  local listing changelog
+  listing=$(git log -1 --format=%H -- docs/api.txt)
+  changelog=$(git log -1 --format=%H -- CHANGELOG.md)
+  git merge-base --is-ancestor "$listing" "$changelog"
 }
 
 shell_scripts() {
@@ -77,6 +87,26 @@ stage_demo() {
   fi
 }
 
+# Bytes at random for every parser, FUZZ_SECONDS each (60): no crash, no input that takes over 1 s or 256 MiB.
+stage_fuzz() {
+  local target
+  cargo_tool cargo-fuzz "$FUZZ_VERSION"
+  check 'fuzz targets build' fuzz build
+  for target in tests/fuzz/fuzz_targets/*.rs; do
+    target=$(basename "$target" .rs)
+    check "fuzz $target" fuzz_run "$target"
+  done
+}
+
+fuzz() { RUSTC_BOOTSTRAP=1 "$CACHE/cargo-tools/bin/cargo-fuzz" "$1" --fuzz-dir tests/fuzz --sanitizer none "${@:2}"; }
+
+# What it finds is left in tests/fuzz/artifacts; what it has learnt stays in the cache.
+fuzz_run() {
+  local learnt=$CACHE/fuzz/$1
+  mkdir -p "$learnt"
+  fuzz run "$1" "$learnt" specs -- -max_total_time="${FUZZ_SECONDS:-60}" -timeout=1 -rss_limit_mb=256 -max_len=65536
+}
+
 # ---- how they are run --------------------------------------------------------------------------------------------
 
 # run_script FILE ARG…: one that reports its own checks; only its untimely end is a failure of its own.
@@ -106,10 +136,10 @@ main() {
   local stage
   prepare_cache
   need_rust
-  [ $# -gt 0 ] || set -- lint drivers unit instructions podman demo
+  [ $# -gt 0 ] || set -- lint drivers unit instructions podman demo fuzz
   for stage in "$@"; do
     case $stage in
-      lint | drivers | unit | instructions | podman | demo) ;;
+      lint | drivers | unit | instructions | podman | demo | fuzz) ;;
       *) die "$stage: not a stage; see the head of tests/run.sh" ;;
     esac
     say "stage $stage"

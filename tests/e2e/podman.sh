@@ -139,6 +139,28 @@ read_only_root_still_loads() {
     equal answers $'cuInit 100\nnvmlInit_v2 9\ndlopen libnvcuvid.so.1 ok\ndlopen libnvidia-encode.so.1 ok'
 }
 
+# What this podman knows no version of is refused, until it is converted for it.
+converted_specs_are_read() {
+  cat >"$ROOM/new.yaml" <<'END'
+cdiVersion: "1.1.0"
+kind: example.com/converted
+annotations: {for: people}
+devices:
+- name: "010"
+  containerEdits:
+    env: ["CONVERTED=on"]
+    deviceNodes: [{path: /dev/converted, hostPath: /dev/null, permissions: rw}]
+    additionalGids: [44]
+    intelRdt: {closID: x, enableMonitoring: true}
+END
+  cp "$ROOM/new.yaml" /etc/cdi/converted.yaml
+  box --device example.com/converted=010 "$IMAGE" true && { echo 'read without being converted'; return 1; }
+  "$(built cdi-gen)" convert --target "podman-$(podman --version | awk '{ print $3 }')" "$ROOM/new.yaml" \
+    --output /etc/cdi/converted.yaml
+  box --device example.com/converted=010 "$IMAGE" sh -c 'echo x >/dev/converted && printenv CONVERTED' | equal CONVERTED on
+  rm /etc/cdi/converted.yaml
+}
+
 # ---- odd images: each starts, with the driver, and nothing outside its root is written ---------------------------
 
 # odd_image NAME SHELL: $IMAGE with SHELL run in its root directory (by the machine's own shell, not inside).
@@ -196,6 +218,7 @@ checks() {
   check "$RUNTIME: NVIDIA_VISIBLE_DEVICES is void" environment_is_void
   check "$RUNTIME: a restart changes nothing" restart_changes_nothing
   check "$RUNTIME: a read-only root loads the libraries" read_only_root_still_loads
+  check "$RUNTIME: a spec converted for this podman is read" converted_specs_are_read
   odd_checks
 }
 

@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     let mut file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).unwrap();
     file.write_all(&bytes).unwrap();
     let opened = Opened { file, size: bytes.len() as u64 };
-    if let Ok(Ok(object)) = inspect(&opened) {
+    if let Ok(object) = inspect(&opened) {
         let strings = object.needed.iter().chain(&object.soname);
         assert!(strings.into_iter().all(|name| name.len() <= bytes.len()));
         let _ = object.glibc_floor();
