@@ -54,6 +54,7 @@ fn request(link: &str) -> Request {
         ],
         device_links: vec!["../card0::/dev/by-path/card".parse().unwrap()],
         libraries: vec!["x86-64:/usr/lib64:libcuda.so.1".parse().unwrap()],
+        ..Request::default()
     }
 }
 

@@ -5,13 +5,19 @@
 
 #[path = "support/container.rs"]
 mod container;
+#[path = "support/elf.rs"]
+mod elf;
 #[path = "hook/images.rs"]
 mod images;
 #[path = "hook/loader.rs"]
 mod loader;
 #[path = "hook/mounts.rs"]
 mod mounts;
+#[path = "hook/peer.rs"]
+mod peer;
 #[path = "hook/refusals.rs"]
 mod refusals;
 #[path = "support/rootfs.rs"]
 mod rootfs;
+#[path = "hook/steps.rs"]
+mod steps;

@@ -14,7 +14,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     // umask(2) takes its type of a mode.
     ("rustix::fs", &["libgpuspec/src/root", "oci-hook/src/main.rs"]),
     ("serde_yaml::", &["libgpuspec/src/cdi/yaml"]),
-    ("goblin::", &["libgpuspec/src/elf.rs"]),
+    ("goblin::", &["libgpuspec/src/elf"]),
     ("oci_spec::", &["libgpuspec/src/cdi", "libgpuspec/src/render/oci"]),
     ("clap::", &["cdi-gen/src", "oci-hook/src"]),
     ("anyhow::", &["cdi-gen/src", "oci-hook/src"]),

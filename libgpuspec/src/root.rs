@@ -6,6 +6,7 @@
 //! without blocking; absence is `Ok(None)`. Writing goes through a [`Directory`]: one descriptor,
 //! one name, and what stands there is replaced by a new inode or not at all.
 
+mod cover;
 mod directory;
 mod watch;
 
@@ -17,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -372,15 +373,8 @@ impl Root {
 
     /// Whether a directory lies on the root's own mount, not on one that was put over a part of it.
     pub fn is_own_mount(&self, directory: &Directory) -> Result<bool> {
-        let id = |fd: BorrowedFd<'_>| fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID);
-        let failed = |errno: Errno| self.error("/".into(), "asking for its mount", errno.into());
-        let (own, other) =
-            (id(self.inner.as_fd()).map_err(failed)?, id(directory.fd.as_fd()).map_err(failed)?);
-        if own.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0 {
-            return Ok(own.stx_mnt_id == other.stx_mnt_id);
-        }
-        // Linux before 5.8 tells no mount ids here; the device tells most mounts apart.
-        Ok((own.stx_dev_major, own.stx_dev_minor) == (other.stx_dev_major, other.stx_dev_minor))
+        let same = directory::on_one_mount(self.inner.as_fd(), directory.fd.as_fd());
+        same.map_err(|errno| self.error("/".into(), "asking for its mount", errno.into()))
     }
 
     /// Opens a path inside this root, links followed inside; `None` where nothing is there.

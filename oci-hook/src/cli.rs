@@ -1,12 +1,17 @@
-//! The command line: what was typed, and the request it means.
+//! The command line: what was typed, and what it means.
 
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
-use libgpuspec::apply::{Libraries, Link, Request};
+use libgpuspec::apply::{CudaCompat, DeviceFiles, Libraries, Link, Profile, Request, Step};
 
-const EXIT_STATUS: &str = "Exit status: 0 done, with a warning on standard error for what an odd image did not allow; \
-    2 usage; 65 the state, 66 the bundle's config.json, 67 the container's root cannot be used";
+use crate::peer;
+
+const EXIT_STATUS: &str = "Also the verbs of nvidia-cdi-hook: create-symlinks, update-ldcache, enable-cuda-compat, \
+    disable-device-node-modification, update-application-profile, chmod, noop.\n\n\
+    Exit status: 0 done, with a warning on standard error for what an odd image did not allow; \
+    2 usage; 65 the state, 66 the bundle's config.json, 67 the container's root cannot be used; \
+    68 a step of --require was not done; 69 no end in time; 70 no sandbox on a kernel that has one";
 
 /// Makes a GPU driver usable inside a container; runtimes run it as a CDI spec tells them.
 #[derive(Debug, Parser)]
@@ -18,7 +23,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Hook {
-    /// Makes links and loader cache entries; the OCI state is read from standard input
+    /// All that a container needs; the OCI state is read from standard input
     CreateContainer(CreateContainer),
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
@@ -35,26 +40,89 @@ struct CreateContainer {
     /// Let the loader find these libraries of the container's directory DIR
     #[arg(long, value_name = "ABI:DIR:NAME[:NAME...]")]
     libraries: Vec<Libraries>,
+    /// Let the loader find the image's own CUDA compatibility libraries where they are for a driver
+    /// older than they are, and newer than VERSION, the host's
+    #[arg(long, value_name = "VERSION")]
+    cuda_compat: Option<String>,
+    /// Hide from programs that the driver lets them make nodes of other GPUs
+    #[arg(long)]
+    hide_device_files: bool,
+    /// Let EGL list those GPUs only whose nodes are there
+    #[arg(long)]
+    application_profile: bool,
+    /// Fail where this step was not done: links, device-links, loader, cuda-compat, device-files, profile
+    #[arg(long, value_name = "STEP")]
+    require: Vec<Step>,
 }
 
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// The hook of this name.
-    CreateContainer(Request),
+    /// Work in a container.
+    Apply(Box<Job>),
+    /// Nothing.
+    Nothing,
     /// Nothing: a hook by a name not known here.
     Unknown(String),
 }
 
+/// Work in a container, and where it is told which.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// What to do.
+    pub(crate) request: Request,
+    /// What must not be left undone.
+    pub(crate) required: Vec<Step>,
+    /// A file with the state, absolute; standard input where there is none.
+    pub(crate) state: Option<String>,
+}
+
 /// Reads the command line; a usage error ends the process with status 2.
 pub(crate) fn parse() -> Command {
-    match Cli::parse().hook {
-        Hook::CreateContainer(CreateContainer { links, device_links, libraries }) => {
-            Command::CreateContainer(Request { links, device_links, libraries })
+    let words = words(std::env::args_os());
+    // The peer's parser is built only where it is needed: it costs a quarter of all that create-container does.
+    let verb = words.get(1).and_then(|word| word.to_str()).unwrap_or_default();
+    if peer::VERBS.contains(&verb) {
+        return peer::parse(words);
+    }
+    match Cli::parse_from(words).hook {
+        Hook::CreateContainer(typed) => {
+            let required = typed.require.clone();
+            Command::Apply(Box::new(Job { request: typed.request(), required, state: None }))
         }
         Hook::Unknown(words) => {
             let name = words.first().map(|name| name.to_string_lossy().into_owned());
             Command::Unknown(name.unwrap_or_default())
+        }
+    }
+}
+
+/// The command line without what may stand before the verb: the first word of `nvidia-ctk hook VERB`,
+/// and the peer's flags on how much is said.
+fn words(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = arguments.collect();
+    let before =
+        |word: &OsString| ["hook", "--debug", "-d", "--quiet", "-q"].iter().any(|known| word == known);
+    let count = words.iter().skip(1).take_while(|word| before(word)).count();
+    words.drain(1.min(words.len())..(1 + count).min(words.len()));
+    words
+}
+
+impl CreateContainer {
+    fn request(self) -> Request {
+        let cuda_compat = self.cuda_compat.map(|version| CudaCompat {
+            host_driver: Some(version),
+            host_cuda: None,
+            directory: libgpuspec::apply::CUDA_COMPAT_DIRECTORY.into(),
+        });
+        Request {
+            links: self.links,
+            device_links: self.device_links,
+            libraries: self.libraries,
+            cuda_compat,
+            device_files: if self.hide_device_files { DeviceFiles::Hide } else { DeviceFiles::Keep },
+            profile: if self.application_profile { Profile::Write } else { Profile::Keep },
+            ..Request::default()
         }
     }
 }

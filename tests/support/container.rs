@@ -50,10 +50,15 @@ impl Container {
             .to_string()
     }
 
-    /// Runs the hook with these arguments behind its verb.
+    /// Runs the hook with these arguments behind `create-container`.
     pub(crate) fn hook(&self, arguments: &[&str]) -> Ended {
+        self.verb(&[&["create-container"], arguments].concat())
+    }
+
+    /// Runs the hook with a verb and its arguments.
+    pub(crate) fn verb(&self, words: &[&str]) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook"));
-        command.arg("create-container").args(arguments);
+        command.args(words);
         let ended = run(&mut command, self.state().as_bytes());
         self.assert_outside_unchanged();
         ended

@@ -1,11 +1,13 @@
 //! The container's own /etc/ld.so.cache, extended by the driver's libraries.
 
-use camino::Utf8Path;
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Libraries, replace};
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::ldcache::{self, Library};
+use crate::ldcache::{self, Abi, Library};
 use crate::root::Directory;
 
 const NAME: &str = "ld.so.cache";
@@ -22,6 +24,43 @@ pub(super) fn update(root: &Root, etc: &Directory, libraries: &[Libraries]) -> R
         reason: malformed.to_string(),
     })?;
     new.map_or(Ok(()), |bytes| replace(etc, NAME, &bytes))
+}
+
+/// Puts what else the cache has of the names in these directories ahead of them.
+pub(super) fn demote(root: &Root, etc: &Directory, directories: &[Utf8PathBuf]) -> Result<()> {
+    let cache = root.read(Utf8Path::new(PATH), ldcache::MAX_SIZE)?;
+    // What is wrong with it is said when it is to be extended.
+    let entries = cache.and_then(|bytes| ldcache::entries(&bytes).ok()).unwrap_or_default();
+    let is_in = |entry: &ldcache::Entry| directories.iter().any(|one| entry.path.parent() == Some(one));
+    let demoted: BTreeSet<(&str, Abi)> =
+        entries.iter().filter(|entry| is_in(entry)).map(|entry| (entry.name.as_str(), entry.abi)).collect();
+    let others = entries.iter().filter(|entry| {
+        !is_in(entry) && entry.hwcap == 0 && demoted.contains(&(entry.name.as_str(), entry.abi))
+    });
+    let promoted: Vec<Libraries> = others
+        .filter(|entry| entry.path.file_name() == Some(&entry.name))
+        .filter_map(|entry| {
+            let directory = entry.path.parent()?.to_owned();
+            Some(Libraries { abi: entry.abi, directory, names: vec![entry.name.clone()] })
+        })
+        .collect();
+    if promoted.is_empty() { Ok(()) } else { update(root, etc, &promoted) }
+}
+
+/// The libraries without the names that the cache knows at the same place already: these keep their rank.
+pub(super) fn unknown(root: &Root, libraries: Vec<Libraries>) -> Vec<Libraries> {
+    let cache = root.read(Utf8Path::new(PATH), ldcache::MAX_SIZE).ok().flatten();
+    // What is wrong with it is said when it is to be extended.
+    let known = cache.and_then(|bytes| ldcache::entries(&bytes).ok()).unwrap_or_default();
+    let without = |mut one: Libraries| {
+        let same =
+            |entry: &ldcache::Entry| entry.abi == one.abi && entry.path.parent() == Some(&one.directory);
+        let here: BTreeSet<&str> =
+            known.iter().filter(|entry| same(entry)).map(|entry| entry.name.as_str()).collect();
+        one.names.retain(|name| !here.contains(name.as_str()));
+        one
+    };
+    libraries.into_iter().map(without).filter(|one| !one.names.is_empty()).collect()
 }
 
 fn entries(libraries: &Libraries) -> impl Iterator<Item = Library<'_>> {

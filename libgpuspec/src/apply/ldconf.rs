@@ -1,40 +1,55 @@
 //! The loader's configuration in the container, so that the image's own later `ldconfig` finds the driver.
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{ETC, Libraries, own_directory, replace};
+use super::request::directory;
+use super::{ETC, own_directory, replace};
 use crate::Root;
 use crate::error::Result;
 use crate::root::Directory;
 
 const LIST_DIRECTORY: &str = "/etc/ld.so.conf.d";
 /// Sorts before the image's own lists: the first directory of a name wins.
-const LIST_NAME: &str = "00-gpuspec.conf";
+pub(super) const DRIVER_LIST: &str = "00-gpuspec.conf";
+const HEAD: &str = "# where the GPU driver's libraries are; written at container start by oci-hook\n";
 const CONF_NAME: &str = "ld.so.conf";
 const INCLUDE: &str = "include /etc/ld.so.conf.d/*.conf";
 /// Larger than any such file; the largest seen has 2 KiB.
 const MAX_CONF: u64 = 64 << 10;
+/// Most directories taken of a list of ours.
+const MAX_DIRECTORIES: usize = 64;
 
-/// Writes the driver's directories to /etc/ld.so.conf.d/00-gpuspec.conf.
-pub(super) fn list_directories(root: &Root, libraries: &[Libraries]) -> Result<()> {
-    let mut text =
-        "# where the GPU driver's libraries are; written at container start by oci-hook\n".to_owned();
-    for (index, one) in libraries.iter().enumerate() {
-        if !libraries.iter().take(index).any(|earlier| earlier.directory == one.directory) {
-            text.push_str(one.directory.as_str());
+/// Writes directories to a list of /etc/ld.so.conf.d, each once.
+pub(super) fn list(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result<()> {
+    let mut text = HEAD.to_owned();
+    for (index, directory) in directories.iter().enumerate() {
+        if !directories.iter().take(index).any(|earlier| earlier == directory) {
+            text.push_str(directory.as_str());
             text.push('\n');
         }
     }
     let directory = own_directory(root, LIST_DIRECTORY)?;
-    let old = root.read(&Utf8Path::new(LIST_DIRECTORY).join(LIST_NAME), MAX_CONF)?;
+    let old = root.read(&Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF)?;
     match old {
         Some(old) if old == text.as_bytes() => Ok(()),
-        _ => replace(&directory, LIST_NAME, text.as_bytes()),
+        _ => replace(&directory, name, text.as_bytes()),
     }
 }
 
+/// Removes a list of ours.
+pub(super) fn forget(root: &Root, name: &str) -> Result<()> {
+    own_directory(root, LIST_DIRECTORY)?.remove(name)
+}
+
+/// The directories in a list of ours; a line that names none is passed over.
+pub(super) fn listed(root: &Root, name: &str) -> Result<Vec<Utf8PathBuf>> {
+    let text = root.read_text(&Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF)?.unwrap_or_default();
+    let directories = text.lines().filter_map(|line| directory(line).ok());
+    Ok(directories.take(MAX_DIRECTORIES).collect())
+}
+
 /// Makes /etc/ld.so.conf include the lists of /etc/ld.so.conf.d, ahead of all else where it does not yet.
-pub(super) fn include_list(root: &Root, etc: &Directory) -> Result<()> {
+pub(super) fn include_lists(root: &Root, etc: &Directory) -> Result<()> {
     let old = root.read(&Utf8Path::new(ETC).join(CONF_NAME), MAX_CONF)?.unwrap_or_default();
     if includes_list(&old) {
         return Ok(());

@@ -5,36 +5,65 @@
 //! [`Notice`], and a second run over the same tree changes nothing.
 
 pub mod container;
+mod cuda;
 mod ldcache;
 mod ldconf;
+mod loader;
+mod mode;
+mod musl;
+mod params;
+mod profile;
 mod request;
+mod scan;
+mod step;
 mod symlinks;
+mod version;
 
 use camino::Utf8Path;
 
+use crate::Root;
 use crate::error::{Error, Result};
 use crate::root::{Directory, Durability, Kind};
-use crate::{Notice, Root};
 
-pub use request::{BadRequest, Libraries, Link, Request};
+pub use cuda::{CudaCompat, DIRECTORY as CUDA_COMPAT_DIRECTORY};
+pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, directory};
+pub use step::{Step, Undone, UnknownStep};
 
 const ETC: &str = "/etc";
 
 /// Does what is asked for in the container's tree; what could not be done comes back in words.
-pub fn apply(root: &Root, request: &Request) -> Vec<Notice> {
-    let mut notices = symlinks::make(root, &request.links);
-    notices.extend(symlinks::make_for_devices(root, &request.device_links));
-    if !request.libraries.is_empty() {
-        let done = own_directory(root, ETC).and_then(|etc| {
-            let cache = ldcache::update(root, &etc, &request.libraries);
-            notices.extend(cache.err().map(Notice::from));
-            let paths = ldconf::list_directories(root, &request.libraries);
-            notices.extend(paths.err().map(Notice::from));
-            ldconf::include_list(root, &etc)
-        });
-        notices.extend(done.err().map(Notice::from));
+///
+/// The mounts come first: whoever calls this may give up his rights between the two halves.
+pub fn apply(root: &Root, request: &Request) -> Vec<Undone> {
+    let mut undone = mount(root, request);
+    undone.extend(edit(root, request));
+    undone
+}
+
+/// The steps that mount.
+pub fn mount(root: &Root, request: &Request) -> Vec<Undone> {
+    match request.device_files {
+        DeviceFiles::Keep => Vec::new(),
+        DeviceFiles::Hide => Step::DeviceFiles.undone(params::hide(root).err()),
     }
-    notices
+}
+
+/// The steps that read and write files of the tree.
+pub fn edit(root: &Root, request: &Request) -> Vec<Undone> {
+    let mut undone = Step::Links.undone(symlinks::make(root, &request.links));
+    undone.extend(Step::DeviceLinks.undone(symlinks::make_for_devices(root, &request.device_links)));
+    undone.extend(Step::Modes.undone(mode::set(root, &request.modes)));
+    if let Some(compat) = &request.cuda_compat {
+        undone.extend(match cuda::choose(root, compat) {
+            Ok(notices) => Step::CudaCompat.undone(notices),
+            Err(error) => Step::CudaCompat.undone([error]),
+        });
+    }
+    undone.extend(loader::extend(root, request));
+    if request.profile == Profile::Write {
+        undone.extend(Step::Profile.undone(profile::write(root).err()));
+    }
+    undone
 }
 
 /// The directory at `path` of the tree itself, made where it is missing.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use camino::Utf8PathBuf;
 
+use super::cuda::CudaCompat;
 use crate::ldcache::Abi;
 
 /// All that is asked for in one container.
@@ -15,6 +16,36 @@ pub struct Request {
     pub device_links: Vec<Link>,
     /// Libraries for the loader to find.
     pub libraries: Vec<Libraries>,
+    /// Directories whose libraries the loader shall find, whatever they are.
+    pub folders: Vec<Utf8PathBuf>,
+    /// Whether the image's own CUDA compatibility libraries shall be looked at.
+    pub cuda_compat: Option<CudaCompat>,
+    /// What becomes of the driver's leave to make device nodes.
+    pub device_files: DeviceFiles,
+    /// What becomes of the driver's application profiles.
+    pub profile: Profile,
+    /// Directories that shall have this mode.
+    pub modes: Vec<(Utf8PathBuf, u32)>,
+}
+
+/// Whether a container's programs see that the driver lets them make and change device nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceFiles {
+    /// As the host has it.
+    #[default]
+    Keep,
+    /// As forbidden: a node of another GPU is not made, and a node's mode not changed.
+    Hide,
+}
+
+/// Whether the driver is told which GPUs a container has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// No profile is written.
+    #[default]
+    Keep,
+    /// EGL is to list the container's GPUs only.
+    Write,
 }
 
 /// A symbolic link, written `TARGET::PATH`.
@@ -54,6 +85,9 @@ pub enum BadRequest {
     /// A path that does not say one place below the container's root.
     #[error("a path in the container is absolute, without empty, `.` or `..` components, and below `/`")]
     Path,
+    /// A mode that is more than permissions.
+    #[error("a mode is octal and at most 777")]
+    Mode,
     /// A name that is none.
     #[error("a library's name is one file name")]
     Name,
@@ -85,6 +119,12 @@ impl FromStr for Libraries {
         }
         Ok(Libraries { abi: abi.parse()?, directory: plain(directory)?.into(), names })
     }
+}
+
+/// A directory in the container, absolute and without a slash at the end.
+pub fn directory(text: &str) -> Result<Utf8PathBuf, BadRequest> {
+    let text = text.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(text);
+    Ok(plain(text)?.into())
 }
 
 /// A path that says one place below the root, whatever links lie on the way.

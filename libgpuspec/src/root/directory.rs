@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -124,6 +124,50 @@ impl Directory {
         }
     }
 
+    /// Gives the directory itself this mode.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = fs::openat(&self.fd, ".", flags, Mode::empty());
+        let changed = opened.and_then(|fd| fs::fchmod(fd, Mode::from_raw_mode(mode & 0o777)));
+        changed.map_err(|errno| Error::Io {
+            path: self.path.clone(),
+            action: "changing its mode",
+            source: errno.into(),
+        })
+    }
+
+    /// Adds bytes to the end of the regular file `name`, made where it is missing; where it would
+    /// become larger than `limit`, what it had so far is dropped.
+    pub fn append(&self, name: &str, bytes: &[u8], limit: u64) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = flags | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let failed = |errno| self.error(name, "adding to it", errno);
+        let mode = Mode::from_raw_mode(0o640);
+        let fd = fs::openat(&self.fd, self.component(name)?, flags, mode).map_err(failed)?;
+        let entry = Entry::from(fs::fstat(&fd).map_err(failed)?);
+        if entry.kind != Kind::File {
+            return Err(Error::NotRegular { path: self.path.join(name), kind: entry.kind.word() });
+        }
+        if entry.size.saturating_add(bytes.len() as u64) > limit {
+            fs::ftruncate(&fd, 0).map_err(failed)?;
+        }
+        let written = File::from(fd).write_all(bytes);
+        written.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+    }
+
+    /// Whether both lie on one mount.
+    pub fn is_same_mount(&self, other: &Directory) -> Result<bool> {
+        on_one_mount(self.fd.as_fd(), other.fd.as_fd())
+            .map_err(|errno| self.error(".", "asking for its mount", errno))
+    }
+
+    /// Whether it is on the file system of this machine's own /dev.
+    pub fn is_machine_dev(&self) -> Result<bool> {
+        let failed = |errno| self.error(".", "reading its status", errno);
+        let own = fs::fstat(&self.fd).map_err(failed)?;
+        Ok(fs::stat("/dev").map_err(failed)?.st_dev == own.st_dev)
+    }
+
     /// The directory's path on this machine, for messages.
     pub fn path(&self) -> &Utf8Path {
         &self.path
@@ -166,6 +210,16 @@ impl Directory {
     pub(super) fn error(&self, name: &str, action: &'static str, errno: Errno) -> Error {
         Error::Io { path: self.path.join(name), action, source: errno.into() }
     }
+}
+
+pub(super) fn on_one_mount(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let id = |fd: BorrowedFd<'_>| fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID);
+    let (one, other) = (id(one)?, id(other)?);
+    if one.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0 {
+        return Ok(one.stx_mnt_id == other.stx_mnt_id);
+    }
+    // Linux before 5.8 tells no mount ids here; the device tells most mounts apart.
+    Ok((one.stx_dev_major, one.stx_dev_minor) == (other.stx_dev_major, other.stx_dev_minor))
 }
 
 fn write_all(

@@ -1,0 +1,67 @@
+//! Hides from a container's programs that the driver lets them make and change device nodes.
+//!
+//! The driver's user-space libraries read /proc/driver/nvidia/params, and where `ModifyDeviceFiles` is 1
+//! they make nodes of GPUs that a container was not given. The container gets a copy that says 0.
+
+use camino::Utf8Path;
+
+use crate::Root;
+use crate::error::{Error, Result};
+
+const PARENT: &str = "/proc/driver/nvidia";
+const PATH: &str = "/proc/driver/nvidia/params";
+const FIELD: &str = "ModifyDeviceFiles";
+const MAX_PARAMS: u64 = 64 << 10;
+
+/// Puts the copy over the container's own; where the host's driver does not allow it, nothing is done.
+pub(super) fn hide(root: &Root) -> Result<()> {
+    let host = Root::open("/".into())?;
+    let Some(copy) = host.read_text(PATH.into(), MAX_PARAMS)?.and_then(|text| forbidding(&text)) else {
+        return Ok(());
+    };
+    let path = Utf8Path::new(PATH);
+    // gVisor and containers without a procfs have no such file, and need none.
+    let Some(found) = root.find(path)? else { return Ok(()) };
+    if !found.is_on_proc()? {
+        // An earlier run's copy, or something else that nothing must be mounted over.
+        return match root.read_text(path, MAX_PARAMS)? {
+            Some(text) if text == copy => Ok(()),
+            _ => Err(Error::Container(format!("{PATH}: not on a procfs; left alone"))),
+        };
+    }
+    let Some(parent) = root.directory(PARENT.into())? else { return Ok(()) };
+    found.cover(&parent, copy.as_bytes())
+}
+
+/// The text with the leave taken back; `None` where it gives none.
+fn forbidding(params: &str) -> Option<String> {
+    let allows = |line: &str| {
+        line.split_once(':').is_some_and(|(name, value)| name.trim() == FIELD && value.trim() == "1")
+    };
+    params.lines().any(allows).then(|| {
+        let lines = params
+            .lines()
+            .map(|line| if allows(line) { format!("{FIELD}: 0\n") } else { format!("{line}\n") });
+        lines.collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leave_is_taken_back_where_it_was_given() {
+        let cases = [
+            ("ModifyDeviceFiles: 1\nDeviceFileUID: 0\n", Some("ModifyDeviceFiles: 0\nDeviceFileUID: 0\n")),
+            ("A: 1\nModifyDeviceFiles: 1", Some("A: 1\nModifyDeviceFiles: 0\n")),
+            ("ModifyDeviceFiles: 0\n", None),
+            ("XModifyDeviceFiles: 1\n", None),
+            ("ModifyDeviceFiles: 11\n", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(forbidding(text).as_deref(), expected, "{text}");
+        }
+    }
+}
