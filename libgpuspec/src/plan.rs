@@ -44,7 +44,7 @@ pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
         container_edits: ContainerEdits {
             env: environment,
             device_nodes: inventory.nodes.iter().map(|node| device_node(node, policy)).collect(),
-            hooks: vec![hook(inventory, &wanted, policy)],
+            hooks: vec![hook(vendor, inventory, &wanted, policy)],
             mounts: wanted.mounts(policy),
             ..ContainerEdits::default()
         },
@@ -148,7 +148,7 @@ fn below_or_same(directory: &str, name: &str) -> Utf8PathBuf {
 }
 
 /// The one hook: makes the links, and makes the loader know the libraries.
-fn hook(inventory: &Inventory, wanted: &Wanted<'_>, policy: &Policy) -> Hook {
+fn hook(vendor: &Vendor, inventory: &Inventory, wanted: &Wanted<'_>, policy: &Policy) -> Hook {
     let mut args = vec!["oci-hook".to_owned(), "create-container".to_owned()];
     for (path, target) in wanted.links() {
         args.extend(["--link".to_owned(), format!("{target}::{path}")]);
@@ -160,6 +160,8 @@ fn hook(inventory: &Inventory, wanted: &Wanted<'_>, policy: &Policy) -> Hook {
         let names: Vec<&str> = names.into_iter().collect();
         args.extend(["--libraries".to_owned(), format!("{abi}:{directory}:{}", names.join(":"))]);
     }
+    let version = |flag: &&str| flag.replace("{version}", &inventory.driver_version);
+    args.extend(vendor.hook_flags.iter().map(version));
     Hook {
         hook_name: "createContainer".to_owned(),
         path: policy.hook.to_string(),

@@ -32,6 +32,8 @@ pub struct Vendor {
     pub control_nodes: &'static [&'static str],
     /// `NAME=VALUE` for every container.
     pub environment: &'static [&'static str],
+    /// Further words for the hook; `{version}` stands for the driver's version.
+    pub hook_flags: &'static [&'static str],
     /// Whether a text is a version of the driver's.
     pub is_version: fn(&str) -> bool,
     /// The loaded kernel module's version.

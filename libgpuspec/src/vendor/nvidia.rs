@@ -30,6 +30,7 @@ pub static NVIDIA: Vendor = Vendor {
     files: FILES,
     control_nodes: &["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"],
     environment: &["NVIDIA_VISIBLE_DEVICES=void"],
+    hook_flags: &["--cuda-compat", "{version}", "--hide-device-files", "--application-profile"],
     is_version: kernel::is_version,
     module_version: kernel::module_version,
     gpus: kernel::gpus,
