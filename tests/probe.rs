@@ -132,15 +132,26 @@ fn bad_hosts_give_one_clear_error_or_go_on_with_a_notice() {
         ("empty file", with("usr/local/lib/libnvidia-cfg.so.1 \"\""), Ok("")),
         ("no control node", without("dev/nvidia-uvm-tools"), Ok("/dev/nvidia-uvm-tools: no such device node")),
         ("firmware is a fifo", with("usr/lib/firmware/nvidia/580.95.05/gsp_x.bin fifo"), Ok("gsp_x.bin: a FIFO")),
-        ("manifest names nothing", with("usr/share/vulkan/icd.d/nvidia_icd.json \"{\\\"ICD\\\": {\\\"library_path\\\": \\\"/gone/libx.so\\\"}}\"").replace("\\\"", "\""), Ok("names /gone/libx.so, which is not there")),
+        ("manifest names nothing", with("usr/share/vulkan/icd.d/nvidia_icd.json \"{\\\"ICD\\\": {\\\"library_path\\\": \\\"/gone/libx.so\\\"}}\"").replace("\\\"", "\""), Ok("names /gone/libx.so, which is no library of the driver")),
+        (
+            "another's manifest",
+            with("usr/share/glvnd/egl_vendor.d/50_notnvidia.json \"{\\\"ICD\\\": {\\\"library_path\\\": \\\"/usr/lib64/libc.so.6\\\"}}\""),
+            Ok("which is no library of the driver"),
+        ),
+        ("mps is a link", with("tmp/nvidia-mps -> /usr"), Ok("/tmp/nvidia-mps: a symbolic link, not a directory")),
         ("garbage cache", with("etc/ld.so.cache \"glibc-ld.so.cache1.1\""), Ok("/etc/ld.so.cache: ")),
     ];
     for (name, page, expected) in cases {
         match (inspect(&page, &search()), expected) {
-            (Ok((_, notices)), Ok(notice)) => {
+            (Ok((inventory, notices)), Ok(notice)) => {
+                let told = notices.iter().any(|told| told.0.contains(notice));
+                assert!(told || notice.is_empty(), "{name}: {notices:#?}");
+                let spec = plan(&NVIDIA, &inventory, &policy());
+                let mounted =
+                    |path: &str| spec.container_edits.mounts.iter().any(|mount| mount.host_path == path);
                 assert!(
-                    notices.iter().any(|told| told.0.contains(notice)) || notice.is_empty(),
-                    "{name}: {notices:#?}"
+                    mounted(&format!("/{CUDA}")) && !mounted("/usr/lib64/libc.so.6") && !mounted("/usr"),
+                    "{name}"
                 );
             }
             (Err(error), Err(text)) => {
@@ -177,4 +188,86 @@ fn without_a_gpu_a_template_has_the_one_device_all() {
     assert_eq!(cdi::validate_to_write(&spec), []);
     assert_eq!(spec.devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>(), ["all"]);
     assert_eq!(spec.container_edits.device_nodes.len(), 4);
+}
+
+/// A library cut anywhere is an error that names it, never a library of another name.
+#[test]
+fn a_cut_library_is_damaged_wherever_it_is_cut() {
+    let page: String = include_str!("hosts/fedora.tree")
+        .lines()
+        .filter(|line| !line.contains("needs=libc.so.6,lib"))
+        .fold(String::new(), |page, line| page + line + "\n");
+    let whole = elf::Stub::x86_64("libcuda.so.1").bytes();
+    for length in 1..whole.len() {
+        let tree = Tree::build(&page);
+        let file = tree.path().join("usr/lib64/libcuda.so.580.95.05");
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let error = error::chain(&probe(&tree.host(), &NVIDIA, &search()).unwrap_err());
+        assert!(error.starts_with(file.as_str()), "{length}: {error}");
+    }
+}
+
+#[test]
+fn a_directory_with_the_c_library_is_never_the_drivers_own() {
+    let page = format!(
+        "{}\nopt/all/libcuda.so.580.95.05 elf64 soname=libcuda.so.1\nopt/all/libc.so.6 elf64 soname=libc.so.6\nopt/all/libX11.so.6 elf64 soname=libX11.so.6",
+        include_str!("hosts/fedora.tree")
+    );
+    for directory in ["/opt/all", "/opt/all/", "/usr/lib64/"] {
+        let search = Search { library_directories: vec![directory.into()], ..search() };
+        let (inventory, _) = inspect(&page, &search).unwrap();
+        let sonames: Vec<_> = inventory.libraries.iter().map(|library| library.soname.as_str()).collect();
+        assert!(sonames.contains(&"libcuda.so.1") && !sonames.contains(&"libc.so.6"), "{sonames:?}");
+        assert!(!sonames.contains(&"libX11.so.6"), "{sonames:?}");
+    }
+}
+
+/// A name that would end the hook's argument is left out, and the container still starts.
+#[test]
+fn odd_names_do_not_reach_the_hook() {
+    let page =
+        format!("{}\nusr/lib64/libcuda.so.a::b -> libcuda.so.580.95.05", include_str!("hosts/fedora.tree"));
+    let (inventory, _) = inspect(&page, &search()).unwrap();
+    let spec = plan(&NVIDIA, &inventory, &policy());
+    assert!(!spec.container_edits.hooks[0].args.iter().any(|arg| arg.contains("a::b")));
+}
+
+/// With two drivers unpacked side by side the programs are those of the driver that was taken.
+#[test]
+fn programs_are_of_the_driver_that_was_taken() {
+    let kernel: String = include_str!("hosts/fedora.tree")
+        .lines()
+        .filter(|line| line.starts_with("proc/") || line.starts_with("dev/"))
+        .fold(String::new(), |page, line| page + line + "\n");
+    let page = format!(
+        "{kernel}
+        usr/lib/x86_64-linux-gnu/libc.so.6                              elf64 soname=libc.so.6
+        usr/lib/x86_64-linux-gnu/nvidia/current/libcuda.so.535.261.03   elf64 soname=libcuda.so.1
+        usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-api.so.1      elf64 soname=libnvidia-api.so.1
+        usr/lib/x86_64-linux-gnu/nvidia/tesla/libcuda.so.580.95.05      elf64 soname=libcuda.so.1
+        usr/lib/nvidia/current/nvidia-smi                               elf64 soname=
+        usr/lib/nvidia/tesla/nvidia-smi                                 elf64 soname="
+    );
+    let (inventory, _) = inspect(&page, &search()).unwrap();
+    let paths: Vec<_> = inventory.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["/usr/lib/nvidia/tesla/nvidia-smi"]);
+    assert_eq!(inventory.libraries.len(), 1, "{:#?}", inventory.libraries);
+}
+
+/// A library that only another's text leads to: the deep way finds it, the fast way does not.
+#[test]
+fn the_deep_way_finds_what_is_only_mentioned() {
+    let page = format!(
+        "{}\nusr/lib64/libnvidia-hidden.so.7 elf64 soname=libnvidia-hidden.so.7",
+        include_str!("hosts/fedora.tree")
+    );
+    let tree = Tree::build(&page);
+    let mentions =
+        elf::Stub { text: "/usr/lib/libnvidia-hidden.so.7", ..elf::Stub::x86_64("libnvidia-ml.so.1") };
+    std::fs::write(tree.path().join("usr/lib64/libnvidia-ml.so.580.95.05"), mentions.bytes()).unwrap();
+    let has = |depth| {
+        let (inventory, _) = probe(&tree.host(), &NVIDIA, &Search { depth, ..search() }).unwrap();
+        inventory.libraries.iter().any(|library| library.soname == "libnvidia-hidden.so.7")
+    };
+    assert!(has(Depth::Deep) && !has(Depth::Fast));
 }

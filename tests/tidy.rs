@@ -12,7 +12,7 @@ const LONGEST_FILE: usize = 500;
 const ROOMS: [(&str, &[&str]); 7] = [
     ("pathrs::", &["libgpuspec/src/root"]),
     // umask(2) takes its type of a mode.
-    ("rustix::fs", &["libgpuspec/src/root", "oci-hook/src/main.rs"]),
+    ("rustix::fs", &["libgpuspec/src/root", "oci-hook/src/main.rs", "cdi-gen/src/main.rs"]),
     ("serde_yaml::", &["libgpuspec/src/cdi/yaml"]),
     ("goblin::", &["libgpuspec/src/elf"]),
     ("oci_spec::", &["libgpuspec/src/cdi", "libgpuspec/src/render/oci"]),

@@ -63,17 +63,30 @@ impl Discovery {
 
     /// What is on that host; what was odd goes to stderr.
     pub(crate) fn inventory(&self, host: &Host) -> Result<Inventory> {
-        let (inventory, notices) = probe(host, VENDOR, &self.search())?;
+        self.probe(host, if self.allow_no_gpu { Gpus::Optional } else { Gpus::Required })
+    }
+
+    /// The same, where a missing GPU is told and no error.
+    pub(crate) fn inventory_with_or_without_gpu(&self, host: &Host) -> Result<Inventory> {
+        self.probe(host, Gpus::Optional)
+    }
+
+    pub(crate) fn allows_no_gpu(&self) -> bool {
+        self.allow_no_gpu
+    }
+
+    fn probe(&self, host: &Host, gpus: Gpus) -> Result<Inventory> {
+        let (inventory, notices) = probe(host, VENDOR, &self.search(gpus))?;
         output::notices(&notices);
         Ok(inventory)
     }
 
-    fn search(&self) -> Search {
+    fn search(&self, gpus: Gpus) -> Search {
         Search {
             library_directories: self.library_search_path.clone(),
             driver_version: self.driver_version.clone(),
             depth: if self.deep { Depth::Deep } else { Depth::Fast },
-            gpus: if self.allow_no_gpu { Gpus::Optional } else { Gpus::Required },
+            gpus,
         }
     }
 }

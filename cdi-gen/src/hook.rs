@@ -5,7 +5,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use libgpuspec::root::Kind;
 use libgpuspec::{Root, elf};
 
-use crate::output;
+use crate::{output, specs};
 
 /// Where packages put the hook.
 const INSTALLED: &str = "/usr/libexec/libgpuspec/oci-hook";
@@ -17,7 +17,7 @@ const INSTALLED: &str = "/usr/libexec/libgpuspec/oci-hook";
 pub(crate) fn path(named: Option<&Utf8Path>) -> Result<Utf8PathBuf> {
     let machine = Root::open(Utf8Path::new("/"))?;
     if let Some(named) = named {
-        let path = absolute(named)?;
+        let path = specs::absolute(named)?;
         if let Some(fault) = fault(&machine, &path)? {
             output::warning(&format!("--hook-path {fault}"));
         }
@@ -36,10 +36,6 @@ pub(crate) fn path(named: Option<&Utf8Path>) -> Result<Utf8PathBuf> {
     }
 }
 
-fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf> {
-    Ok(Utf8PathBuf::try_from(std::path::absolute(path)?)?)
-}
-
 fn beside_this_program() -> Result<Utf8PathBuf> {
     let program = Utf8PathBuf::try_from(std::env::current_exe()?)?;
     Ok(program.with_file_name("oci-hook"))
@@ -48,15 +44,20 @@ fn beside_this_program() -> Result<Utf8PathBuf> {
 /// What is wrong with a hook at this path, in words.
 fn fault(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
     let Some(real) = machine.resolve(path)? else { return Ok(Some(format!("{path}: no such file"))) };
-    let opened = match machine.open_file(&real) {
-        Ok(Some(opened)) => opened,
-        Ok(None) => return Ok(Some(format!("{path}: no such file"))),
+    let Some(found) = machine.find(&real)? else { return Ok(Some(format!("{path}: no such file"))) };
+    let opened = match found.open() {
+        Ok(opened) => opened,
         Err(error) => return Ok(Some(error.to_string())),
     };
     match elf::inspect(&opened) {
-        Ok(object) if object.interpreted => return Ok(Some(format!("{path}: not a static binary"))),
+        Ok(object) if object.interpreted || !object.needed.is_empty() => {
+            return Ok(Some(format!("{path}: not a static binary")));
+        }
         Ok(_) => {}
         Err(error) => return Ok(Some(format!("{path}: {error}"))),
+    }
+    if found.entry.mode & 0o111 == 0 {
+        return Ok(Some(format!("{path}: not executable")));
     }
     for part in real.ancestors() {
         let Some(entry) = machine.entry(part)? else { continue };

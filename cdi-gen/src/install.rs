@@ -3,21 +3,19 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use libgpuspec::Root;
 use libgpuspec::cdi::{self, Spec};
 use libgpuspec::render::spec::Format;
 use libgpuspec::root::{Directory, Durability};
 
 use crate::output::{self, Status};
+use crate::specs;
 
 /// Specs here win over those of the same name in /etc/cdi.
 const DYNAMIC: &str = "/var/run/cdi";
 
-/// The largest spec that is read; a hundred times the largest seen.
-const MAX_SPEC: u64 = 4 << 20;
-
-/// What becomes of another file that has the same devices.
+/// What becomes of another file that is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// It stays, and nothing is written.
@@ -29,7 +27,7 @@ pub(crate) enum Placement {
 /// Writes the spec into the directory, under the name the specification gives it.
 ///
 /// Two files of one directory that have the same device make engines drop it from both, so another
-/// such file is a conflict, unless an earlier run of this program made it.
+/// such file is in the way, and so is a file of this name that an earlier run did not write.
 pub(crate) fn install(
     directory: &Utf8Path,
     spec: &Spec,
@@ -37,83 +35,116 @@ pub(crate) fn install(
     format: Format,
     placement: Placement,
 ) -> Result<Status> {
-    let directory = Utf8PathBuf::try_from(std::path::absolute(directory)?)?;
+    let directory = specs::absolute(directory)?;
     let machine = Root::open(Utf8Path::new("/"))?;
     let name = file_name(spec, format);
-    let others = same_devices(&machine, &directory, spec)?;
-    if let (Placement::Keep, Some(other)) = (placement, others.iter().find(|other| !other.ours)) {
+    let others = others(&machine, &directory, spec)?;
+    let in_the_way: Vec<&Other> = others.iter().filter(|other| !other.ours).collect();
+    if let (Placement::Keep, Some(other)) = (placement, in_the_way.first()) {
+        let path = directory.join(&other.name);
         return Ok(output::conflict(&format!(
-            "{} has the same devices ({}), and with two such files engines drop them all; nothing was written: \
-             remove it, or take its place by --replace (it is kept as {}.replaced)",
-            directory.join(&other.name),
-            other.devices.join(", "),
-            other.name
+            "{path} {}; nothing was written: remove it, or have it set aside by --replace",
+            other.why
         )));
     }
-    for other in same_devices(&machine, Utf8Path::new(DYNAMIC), spec)? {
-        let path = Utf8Path::new(DYNAMIC).join(other.name);
-        output::warning(&format!(
-            "{path} has the same devices and wins over {directory}: {}",
-            other.devices.join(", ")
-        ));
-    }
+    warn_of_shadows(&machine, &directory, spec)?;
     let opened = machine.make_directory(&directory)?;
-    opened.replace_file(&name, text.as_bytes(), 0o644, None, Durability::Synced)?;
-    for other in others.iter().filter(|other| other.name != name) {
-        set_aside(&opened, other)?;
+    let mut aside = Vec::new();
+    for other in in_the_way {
+        aside.push((&other.name, set_aside(&opened, &other.name)?));
+    }
+    if let Err(error) = opened.replace_file(&name, text.as_bytes(), 0o644, None, Durability::Synced) {
+        for (old, kept) in aside {
+            opened.rename_new(&kept, old)?;
+        }
+        return Err(error.into());
+    }
+    for other in others.iter().filter(|other| other.ours && other.name != name) {
+        opened.remove(&other.name)?;
     }
     output::note(&format!("wrote {}", directory.join(name)));
     Ok(Status::Done)
 }
 
-/// `vendor-class` with the format's extension (CDI SPEC.md, "CDI JSON Specification").
+/// `vendor-class` with the format's extension.
 fn file_name(spec: &Spec, format: Format) -> String {
     let extension = match format {
         Format::Yaml => "yaml",
         Format::Json => "json",
     };
-    format!("{}.{extension}", spec.kind.replace('/', "-"))
+    format!("{}.{extension}", cdi::spec_name(spec))
 }
 
-fn set_aside(directory: &Directory, other: &Other) -> Result<()> {
-    if other.ours {
-        return Ok(directory.remove(&other.name)?);
+/// Gives a file a name that no engine reads and that no other file has.
+fn set_aside(directory: &Directory, name: &str) -> Result<String> {
+    for count in 0..100 {
+        let kept = if count == 0 { format!("{name}.replaced") } else { format!("{name}.replaced{count}") };
+        if directory.rename_new(name, &kept)? {
+            output::note(&format!("kept {name} as {kept}"));
+            return Ok(kept);
+        }
     }
-    output::note(&format!("kept {} as {}.replaced", other.name, other.name));
-    Ok(directory.rename(&other.name, &format!("{}.replaced", other.name))?)
+    bail!("{}/{name}.replaced: it and 99 more like it are there already; remove some", directory.path())
 }
 
-/// Another file that has some of the same devices.
+/// A spec directory that engines prefer hides the new file's devices.
+fn warn_of_shadows(machine: &Root, directory: &Utf8Path, spec: &Spec) -> Result<()> {
+    let dynamic = Utf8Path::new(DYNAMIC);
+    if machine.resolve(dynamic)? == machine.resolve(directory)? {
+        return Ok(());
+    }
+    for other in others(machine, dynamic, spec)?.iter().filter(|other| other.shares_devices) {
+        output::warning(&format!("{} {} and wins over {directory}", dynamic.join(&other.name), other.why));
+    }
+    Ok(())
+}
+
+/// A file of a spec directory that a new spec must reckon with.
 struct Other {
     name: String,
-    devices: Vec<String>,
+    /// What it has to do with the new spec, as the end of a sentence about it.
+    why: String,
+    shares_devices: bool,
+    /// Whether an earlier run wrote it, under a name of its own choice.
     ours: bool,
 }
 
-fn same_devices(machine: &Root, directory: &Utf8Path, spec: &Spec) -> Result<Vec<Other>> {
+fn others(machine: &Root, directory: &Utf8Path, spec: &Spec) -> Result<Vec<Other>> {
+    let own = [Format::Yaml, Format::Json].map(|format| file_name(spec, format));
     let mut others = Vec::new();
     for (name, _) in machine.list(directory)?.unwrap_or_default() {
         if !matches!(Utf8Path::new(&name).extension(), Some("yaml" | "json")) {
             continue;
         }
-        let path = directory.join(&name);
-        let other = match read(machine, &path) {
-            Ok(other) => other,
-            Err(error) => {
-                output::warning(&format!("{error:#}"));
-                continue;
+        let own_name = own.contains(&name);
+        match read(machine, &directory.join(&name)) {
+            Ok(other) => {
+                let devices = common(spec, &other);
+                let ours = own_name && is_ours(&other);
+                let why = match devices.is_empty() {
+                    true => "was written by somebody else".to_owned(),
+                    false => format!("has the same devices ({})", devices.join(", ")),
+                };
+                if own_name || !devices.is_empty() {
+                    others.push(Other { name, why, shares_devices: !devices.is_empty(), ours });
+                }
             }
-        };
-        let devices = common(spec, &other);
-        if !devices.is_empty() {
-            others.push(Other { name, devices, ours: is_ours(&other) });
+            Err(error) if own_name => {
+                others.push(Other {
+                    name,
+                    why: format!("is not ours: {error:#}"),
+                    shares_devices: false,
+                    ours: false,
+                });
+            }
+            Err(error) => output::warning(&format!("{error:#}")),
         }
     }
     Ok(others)
 }
 
 fn read(machine: &Root, path: &Utf8Path) -> Result<Spec> {
-    let bytes = machine.read(path, MAX_SPEC)?.unwrap_or_default();
+    let bytes = machine.read(path, cdi::MAX_BYTES as u64)?.unwrap_or_default();
     cdi::read(&bytes).or_else(|violations| {
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
         bail!("{path}: not a valid spec, so its devices are not known: {first}")
@@ -131,6 +162,6 @@ fn common(one: &Spec, other: &Spec) -> Vec<String> {
 
 /// Whether this program made a spec: only its own hook has this name and verb.
 fn is_ours(spec: &Spec) -> bool {
-    let hooks = &spec.container_edits.hooks;
-    hooks.iter().any(|hook| matches!(hook.args.as_slice(), [name, verb, ..] if name == "oci-hook" && verb == "create-container"))
+    let ours = |args: &[String]| matches!(args, [name, verb, ..] if name == "oci-hook" && verb == "create-container");
+    spec.container_edits.hooks.iter().any(|hook| ours(&hook.args))
 }

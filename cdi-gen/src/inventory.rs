@@ -21,10 +21,12 @@ pub(crate) struct InventoryCommand {
 
 impl InventoryCommand {
     pub(crate) fn run(&self) -> Result<Status> {
-        let inventory = self.discovery.inventory(&self.discovery.host()?)?;
+        let inventory = self.discovery.inventory_with_or_without_gpu(&self.discovery.host()?)?;
         let text =
             if self.json { serde_json::to_string_pretty(&inventory)? + "\n" } else { table(&inventory)? };
-        output::text(&text)
+        output::text(&text)?;
+        let usable = inventory.gpus.iter().any(|gpu| !gpu.nodes.is_empty());
+        Ok(if usable || self.discovery.allows_no_gpu() { Status::Done } else { Status::NoGpu })
     }
 }
 
@@ -32,6 +34,17 @@ fn table(inventory: &Inventory) -> Result<String> {
     let mut text = String::new();
     let module = inventory.module_version.as_deref().unwrap_or("not loaded");
     writeln!(text, "{} driver {} (kernel module: {module})", inventory.vendor, inventory.driver_version)?;
+    gpus(inventory, &mut text)?;
+    writeln!(text, "\nControl nodes:")?;
+    for node in &inventory.nodes {
+        writeln!(text, "  {}  {}:{}  {:04o}", node.path, node.major, node.minor, node.mode)?;
+    }
+    libraries(inventory, &mut text)?;
+    files(inventory, &mut text)?;
+    Ok(text)
+}
+
+fn gpus(inventory: &Inventory, text: &mut String) -> Result<()> {
     writeln!(text, "\nGPUs ({}):", inventory.gpus.len())?;
     for gpu in &inventory.gpus {
         let uuid = gpu.uuid.as_deref().unwrap_or("UUID not known yet");
@@ -46,33 +59,35 @@ fn table(inventory: &Inventory) -> Result<String> {
             nodes.join(" ")
         )?;
     }
-    writeln!(text, "\nControl nodes:")?;
-    for node in &inventory.nodes {
-        writeln!(text, "  {}  {}:{}  {:04o}", node.path, node.major, node.minor, node.mode)?;
-    }
+    Ok(())
+}
+
+fn libraries(inventory: &Inventory, text: &mut String) -> Result<()> {
     writeln!(text, "\nLibraries ({}):", inventory.libraries.len())?;
     for library in &inventory.libraries {
         let glibc = library.glibc_floor.as_deref().map(|floor| format!("glibc {floor}")).unwrap_or_default();
-        let host_tool = if library.host_tool { "  host tool" } else { "" };
-        let serves = words(&library.capabilities);
+        let (name, abi, serves) = (&library.soname, library.abi, words(&library.capabilities));
+        let path = &library.path;
         writeln!(
             text,
-            "  {:<42} {:<8} {glibc:<10} {serves:<24} {}{host_tool}",
-            library.soname, library.abi, library.path
+            "  {name:<42} {abi:<8} {glibc:<11} {serves:<24} {path}{}",
+            host_tool(library.host_tool)
         )?;
     }
+    Ok(())
+}
+
+fn files(inventory: &Inventory, text: &mut String) -> Result<()> {
     writeln!(text, "\nOther files ({}):", inventory.files.len())?;
     for file in &inventory.files {
-        let host_tool = if file.host_tool { "  host tool" } else { "" };
-        writeln!(
-            text,
-            "  {:<58} {:<18} {}{host_tool}",
-            file.destination,
-            words(&file.capabilities),
-            file.path
-        )?;
+        let (place, serves, path) = (&file.destination, words(&file.capabilities), &file.path);
+        writeln!(text, "  {place:<58} {serves:<18} {path}{}", host_tool(file.host_tool))?;
     }
-    Ok(text)
+    Ok(())
+}
+
+fn host_tool(only: bool) -> &'static str {
+    if only { "  (host tool)" } else { "" }
 }
 
 fn words<'a>(capabilities: impl IntoIterator<Item = &'a Capability>) -> String {

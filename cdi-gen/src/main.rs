@@ -21,6 +21,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Specs and their directories are for every user's engine to read, whatever the caller's umask.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     match cli::Cli::parse().command.run() {
         Ok(status) => status.into(),
         Err(error) => {

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use libgpuspec::root::{Durability, Kind};
 use libgpuspec::{Notice, Root};
+
+use crate::specs;
 
 /// The documented exit statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub(crate) fn text(text: &str) -> Result<Status> {
 
 /// The product, in a file that is either whole or as it was before; mode 0644.
 pub(crate) fn file(path: &Utf8Path, text: &str) -> Result<Status> {
-    let path = Utf8PathBuf::try_from(std::path::absolute(path)?)?;
+    let path = specs::absolute(path)?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{path}: not a file's name")
     };
@@ -74,7 +76,7 @@ pub(crate) fn warning(text: &str) {
 
 /// What was odd on the way.
 pub(crate) fn notices(notices: &[Notice]) {
-    notices.iter().for_each(|notice| warning(&notice.0));
+    notices.iter().for_each(|notice| note(&notice.0));
 }
 
 /// What was done, or why not, where stdout does not say it.

@@ -71,7 +71,8 @@ pub struct Object {
     pub soname: Option<String>,
     /// DT_NEEDED, in order.
     pub needed: Vec<String>,
-    /// DT_RUNPATH, or DT_RPATH where that is missing; split at the colons.
+    /// DT_RUNPATH, or DT_RPATH where that is missing; split at the colons. A fact for readers: nothing is
+    /// looked for there, since a driver's libraries lie where its loader finds them.
     pub runpath: Vec<String>,
     /// DT_VERNEED.
     pub version_needs: Vec<VersionNeed>,
@@ -80,10 +81,14 @@ pub struct Object {
 }
 
 impl Object {
-    /// The newest glibc version that the object asks for, as numbers: `[2, 34]`.
-    pub fn glibc_floor(&self) -> Option<Vec<u32>> {
-        let versions = self.version_needs.iter().filter_map(|need| need.version.strip_prefix("GLIBC_"));
-        versions.filter_map(|version| version.split('.').map(|part| part.parse().ok()).collect()).max()
+    /// The newest glibc version that the object asks for, e.g. `2.34`.
+    pub fn glibc_floor(&self) -> Option<String> {
+        let versions = self.version_needs.iter().filter_map(|need| match need.version.as_str() {
+            // Relative relocations in packed form, which glibc has since 2.36.
+            "GLIBC_ABI_DT_RELR" => Some(vec![2, 36]),
+            version => version.strip_prefix("GLIBC_")?.split('.').map(|part| part.parse().ok()).collect(),
+        });
+        versions.max().map(|parts: Vec<u32>| parts.iter().map(u32::to_string).collect::<Vec<_>>().join("."))
     }
 }
 
@@ -186,6 +191,14 @@ impl Layout {
             None => ProgramHeader::parse(&file.read_at(parsed.e_phoff, size)?, 0, count, context),
         };
         let segments = segments.map_err(|_| Fault::Content("ELF program headers that are cut short"))?;
+        let inside = |segment: &ProgramHeader| {
+            let end = segment.p_offset.checked_add(segment.p_filesz);
+            segment.p_type != PT_LOAD && segment.p_type != PT_DYNAMIC
+                || end.is_some_and(|end| end <= file.size)
+        };
+        if segments.len() < usize::from(parsed.e_phnum) || !segments.iter().all(inside) {
+            return Err(Fault::Content("an ELF object that is cut short"));
+        }
         let little = endianness.is_little();
         Ok(Layout { class, little, machine: parsed.e_machine, context, head, segments })
     }

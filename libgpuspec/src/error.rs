@@ -22,13 +22,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A FIFO, device, socket or directory lies where only a regular file may be read.
-    #[error("{path}: a {kind}, not a regular file")]
-    NotRegular {
+    /// A FIFO, device, link or directory lies where something else is wanted.
+    #[error("{path}: a {kind}, not a {wanted}")]
+    WrongKind {
         /// The path as seen on the machine.
         path: Utf8PathBuf,
-        /// What it is instead.
+        /// What it is.
         kind: &'static str,
+        /// What it would have to be.
+        wanted: &'static str,
     },
     /// A file is larger than anything of its sort can honestly be.
     #[error("{path}: larger than the {limit} bytes that are read of such a file")]

@@ -105,12 +105,6 @@ pub struct Library {
     pub abi: Abi,
     /// Where a loader of this machine looks by default, in the driver root's own layout.
     pub directory: Utf8PathBuf,
-    /// Below `directory` (or absolute), where its consumers open it; empty for what the loader opens.
-    pub subdirectory: &'static str,
-    /// Names in `directory` that consumers open and that shall lead to it.
-    pub links: &'static [&'static str],
-    /// Paths below `directory` at which it must appear once more.
-    pub also: &'static [&'static str],
     /// In bytes.
     pub size: u64,
     /// The GNU build-id, in hexadecimal.
@@ -119,7 +113,7 @@ pub struct Library {
     pub glibc_floor: Option<String>,
     /// DT_NEEDED.
     pub needed: Vec<String>,
-    /// DT_RUNPATH.
+    /// DT_RUNPATH, for readers: nothing is looked for there.
     pub runpath: Vec<String>,
     /// What it serves.
     pub capabilities: BTreeSet<Capability>,
@@ -162,8 +156,17 @@ pub struct DriverFile {
     pub capabilities: BTreeSet<Capability>,
     /// Whether only programs of the host itself have a use for it.
     pub host_tool: bool,
-    /// A library that the file names by an absolute path, which must lead to the library.
-    pub library_path: Option<Utf8PathBuf>,
+    /// The library that a manifest names by an absolute path.
+    pub names: Option<NamedLibrary>,
+}
+
+/// A library that a manifest names by an absolute path, which must lead to it in a container too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedLibrary {
+    /// The path in the manifest.
+    pub path: Utf8PathBuf,
+    /// The [path](Library::path) of the library that it leads to.
+    pub library: Utf8PathBuf,
 }
 
 /// A character device node.
@@ -217,12 +220,37 @@ fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S)
     serializer.collect_str(value)
 }
 
+/// What the fingerprint is taken of: what a container can notice, and no word about how it was found.
+#[derive(Serialize)]
+struct Fingerprint<'a> {
+    driver_version: &'a str,
+    /// Path, size, build-id, soname.
+    libraries: Vec<(&'a Utf8PathBuf, u64, &'a Option<String>, &'a str)>,
+    /// Path, size, build-id.
+    files: Vec<(&'a Utf8PathBuf, u64, &'a Option<String>)>,
+    nodes: Vec<&'a Node>,
+}
+
 impl Inventory {
-    /// SHA-256, in hexadecimal, of the inventory as JSON without white space.
+    /// SHA-256, in hexadecimal, of what a container can notice of the host, as JSON without white space:
+    /// path, size, build-id and soname of each file, node numbers, the driver version; no time, no inode.
     ///
-    /// Only facts that a container can notice are in it: no time, no inode, no place of a root.
+    /// # Errors
+    ///
+    /// None in practice: the fields all have a place in JSON.
     pub fn fingerprint(&self) -> serde_json::Result<String> {
-        let digest = Sha256::digest(serde_json::to_vec(self)?);
+        let of_gpus = self.gpus.iter().flat_map(|gpu| &gpu.nodes);
+        let noticed = Fingerprint {
+            driver_version: &self.driver_version,
+            libraries: self
+                .libraries
+                .iter()
+                .map(|one| (&one.path, one.size, &one.build_id, one.soname.as_str()))
+                .collect(),
+            files: self.files.iter().map(|one| (&one.path, one.size, &one.build_id)).collect(),
+            nodes: self.nodes.iter().chain(of_gpus).collect(),
+        };
+        let digest = Sha256::digest(serde_json::to_vec(&noticed)?);
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::cdi::{ContainerEdits, Device, DeviceNode, Hook, Mount, Spec, minimum_version};
 use crate::inventory::{DriverFile, FileKind, Gpu, Inventory, Library, Node};
 use crate::policy::{HostTools, Policy};
-use crate::vendor::Vendor;
+use crate::vendor::{LibraryRule, Place, Vendor};
 
 /// Seconds the hook may take; it needs a thousandth of one.
 const HOOK_TIMEOUT: i64 = 10;
@@ -33,7 +33,7 @@ const DIRECTORY: &[&str] = &["nosuid", "nodev", "noexec", "rbind", "rprivate"];
 
 /// The spec for these GPUs and this driver.
 pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
-    let wanted = Wanted::choose(inventory, policy);
+    let wanted = Wanted::choose(vendor, inventory, policy);
     let devices = devices(vendor, inventory, policy);
     let environment: Vec<String> = vendor.environment.iter().map(|&pair| pair.to_owned()).collect();
     let mut spec = Spec {
@@ -55,14 +55,16 @@ pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
 
 /// The parts of the inventory that a container shall see.
 struct Wanted<'a> {
+    vendor: &'a Vendor,
     libraries: Vec<&'a Library>,
     files: Vec<&'a DriverFile>,
 }
 
 impl<'a> Wanted<'a> {
-    fn choose(inventory: &'a Inventory, policy: &Policy) -> Wanted<'a> {
+    fn choose(vendor: &'a Vendor, inventory: &'a Inventory, policy: &Policy) -> Wanted<'a> {
         let wanted = |host_tool: bool| !host_tool || policy.host_tools == HostTools::Mount;
         Wanted {
+            vendor,
             libraries: inventory.libraries.iter().filter(|library| wanted(library.host_tool)).collect(),
             files: inventory.files.iter().filter(|file| wanted(file.host_tool)).collect(),
         }
@@ -80,8 +82,8 @@ impl<'a> Wanted<'a> {
             });
         };
         for library in &self.libraries {
-            mount(&library.path, destination(library), READ_ONLY);
-            for path in library.also {
+            mount(&library.path, self.destination(library), READ_ONLY);
+            for path in self.rule(library).map(|rule| rule.also).unwrap_or_default() {
                 mount(&library.path, library.directory.join(path), READ_ONLY);
             }
         }
@@ -100,51 +102,71 @@ impl<'a> Wanted<'a> {
     fn links(&self) -> BTreeMap<Utf8PathBuf, Utf8PathBuf> {
         let mut links = BTreeMap::new();
         for library in &self.libraries {
-            let (directory, soname) = (library.directory.join(library.subdirectory), &library.soname);
+            let (destination, soname) = (self.destination(library), &library.soname);
             for name in &library.names {
-                links.insert(directory.join(name), soname.into());
+                links.insert(destination.with_file_name(name), soname.into());
             }
-            for name in library.links.iter().filter(|name| *name != soname) {
-                links.insert(library.directory.join(name), below_or_same(library.subdirectory, soname));
+            let from_directory = destination.strip_prefix(&library.directory).unwrap_or(&destination);
+            for name in self.consumers_names(library).iter().filter(|name| *name != soname) {
+                links.insert(library.directory.join(name), from_directory.to_owned());
             }
         }
         for file in &self.files {
             links.extend(self.manifests_link(file));
         }
-        let mounted: BTreeSet<_> = self.libraries.iter().map(|library| destination(library)).collect();
+        let mounted: BTreeSet<_> = self.libraries.iter().map(|library| self.destination(library)).collect();
         links.retain(|path, _| !mounted.contains(path));
         links
     }
 
     /// A manifest that names its library by an absolute path has that path lead to the mounted one.
     fn manifests_link(&self, file: &DriverFile) -> Option<(Utf8PathBuf, Utf8PathBuf)> {
-        let path = file.library_path.as_ref()?;
-        let name = path.file_name()?;
-        let named = |library: &&&Library| library.soname == name || library.names.contains(name);
-        let library = self.libraries.iter().find(named)?;
-        Some((path.clone(), destination(library)))
+        let named = file.names.as_ref()?;
+        let library = self.libraries.iter().find(|library| library.path == named.library)?;
+        Some((named.path.clone(), self.destination(library)))
     }
 
     /// What the loader's cache shall know: for each ABI and directory the names in it.
-    fn loadable(&self) -> BTreeMap<(String, &Utf8Path), BTreeSet<&str>> {
-        let mut loadable: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
-        for library in self.libraries.iter().filter(|library| library.subdirectory.is_empty()) {
+    fn loadable(&self) -> BTreeMap<(String, &'a Utf8Path), BTreeSet<&'a str>> {
+        let mut loadable: BTreeMap<_, BTreeSet<&'a str>> = BTreeMap::new();
+        let by_loader =
+            |library: &&&'a Library| self.destination(library).parent() == Some(&library.directory);
+        for library in self.libraries.iter().filter(by_loader) {
             let names = loadable.entry((library.abi.to_string(), library.directory.as_path())).or_default();
-            names.insert(&library.soname);
+            names.insert(library.soname.as_str());
             // ldconfig lists a development link beside the soname, and programs dlopen it.
-            let development = library.names.iter().map(String::as_str).chain(library.links.iter().copied());
-            names.extend(development.filter(|name| name.ends_with(".so")));
+            names.extend(library.names.iter().map(String::as_str).filter(|name| name.ends_with(".so")));
+            names.extend(self.consumers_names(library).iter().filter(|name| name.ends_with(".so")));
         }
         loadable
     }
+
+    fn destination(&self, library: &Library) -> Utf8PathBuf {
+        let directory = match self.rule(library).map(|rule| rule.place) {
+            Some(Place::Below(name)) => library.directory.join(name),
+            Some(Place::XModule(sort)) => x_module_directory(library, sort),
+            Some(Place::Loader | Place::HostTool) | None => library.directory.clone(),
+        };
+        directory.join(&library.soname)
+    }
+
+    /// The names that consumers open, whether or not the host has them.
+    fn consumers_names(&self, library: &Library) -> &'static [&'static str] {
+        self.rule(library).map(|rule| rule.links).unwrap_or_default()
+    }
+
+    fn rule(&self, library: &Library) -> Option<&'static LibraryRule> {
+        self.vendor.library_rule(&library.soname)
+    }
 }
 
-fn destination(library: &Library) -> Utf8PathBuf {
-    library.directory.join(library.subdirectory).join(&library.soname)
-}
-
-fn below_or_same(directory: &str, name: &str) -> Utf8PathBuf {
-    if directory.is_empty() { name.into() } else { Utf8Path::new(directory).join(name) }
+/// Where the X server looks: where the driver root's own looks, if the module is there already.
+fn x_module_directory(library: &Library, sort: &str) -> Utf8PathBuf {
+    let own = library
+        .path
+        .parent()
+        .filter(|directory| directory.ends_with(Utf8Path::new("xorg/modules").join(sort)));
+    own.map_or_else(|| Utf8Path::new("/usr/lib/xorg/modules").join(sort), Utf8Path::to_owned)
 }
 
 /// The one hook: makes the links, and makes the loader know the libraries.

@@ -147,9 +147,10 @@ impl Found<'_> {
     /// That the link led there is checked, not believed.
     pub fn open(&self) -> Result<Opened> {
         if self.entry.kind != Kind::File {
-            return Err(Error::NotRegular {
+            return Err(Error::WrongKind {
                 path: self.root.outside(self.path),
                 kind: self.entry.kind.word(),
+                wanted: Kind::File.word(),
             });
         }
         let failed = |errno: Errno| self.root.error(self.path, "opening it", errno.into());
@@ -252,10 +253,7 @@ impl Root {
         if let Some(recorded) = self.recorded(path) {
             return Ok(Some(recorded));
         }
-        let flags = OFlags::PATH | OFlags::NOFOLLOW;
-        let Some(fd) = self.at(path, flags, "looking it up")? else { return Ok(None) };
-        let stat = fs::fstat(&fd).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
-        Ok(Some(stat.into()))
+        Ok(self.find_itself(path)?.map(|found| found.entry))
     }
 
     /// What `path` leads to, links followed.
@@ -268,7 +266,16 @@ impl Root {
 
     /// Finds what `path` leads to, links followed, and holds on to it.
     pub fn find<'a>(&'a self, path: &'a Utf8Path) -> Result<Option<Found<'a>>> {
-        let Some(fd) = self.at(path, OFlags::PATH, "looking it up")? else { return Ok(None) };
+        self.found(path, OFlags::PATH)
+    }
+
+    /// Finds what is at `path` itself, and holds on to it: a link at the end is found as a link.
+    pub fn find_itself<'a>(&'a self, path: &'a Utf8Path) -> Result<Option<Found<'a>>> {
+        self.found(path, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    fn found<'a>(&'a self, path: &'a Utf8Path, flags: OFlags) -> Result<Option<Found<'a>>> {
+        let Some(fd) = self.at(path, flags, "looking it up")? else { return Ok(None) };
         let stat = fs::fstat(&fd).map_err(|errno| self.error(path, "reading its status", errno.into()))?;
         Ok(Some(Found { root: self, path, fd, entry: stat.into() }))
     }

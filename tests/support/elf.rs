@@ -11,17 +11,19 @@ pub(crate) struct Stub<'a> {
     pub(crate) soname: &'a str,
     /// DT_NEEDED, in order.
     pub(crate) needed: &'a [&'a str],
+    /// Text among its constants, as a library has that it would dlopen.
+    pub(crate) text: &'a str,
 }
 
 impl<'a> Stub<'a> {
     /// A 64-bit x86 library that needs nothing.
     pub(crate) fn x86_64(soname: &'a str) -> Stub<'a> {
-        Stub { class: 2, machine: 62, soname, needed: &[] }
+        Stub { class: 2, machine: 62, soname, needed: &[], text: "" }
     }
 
     /// A 32-bit x86 library. It needs libc, by which alone `ldconfig` tells glibc's from older ones.
     pub(crate) fn i386(soname: &'a str) -> Stub<'a> {
-        Stub { class: 1, machine: 3, soname, needed: &["libc.so.6"] }
+        Stub { class: 1, machine: 3, soname, needed: &["libc.so.6"], text: "" }
     }
 
     /// The file: ELF header, PT_LOAD over all of it at address 0, PT_DYNAMIC, its strings, and the four
@@ -36,6 +38,8 @@ impl<'a> Stub<'a> {
             strings.extend(text.as_bytes());
             strings.push(0);
         }
+        strings.extend(self.text.as_bytes());
+        strings.push(0);
         let section_names = strings.len();
         strings.extend(b".dynstr\0.dynamic\0.shstrtab\0");
         let dynamic_start = header + 2 * segment;

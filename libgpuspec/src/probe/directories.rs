@@ -6,12 +6,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::Notice;
 use crate::error::Result;
-use crate::ldcache;
+use crate::ldcache::{self, Abi};
 use crate::root::{Kind, Root};
 use crate::vendor::{Vendor, stem, suffix};
 
 /// Directories that the loaders of the distributions search; a driver shares them with everything else.
-const SHARED: &[&str] = &[
+pub(super) const SHARED: &[&str] = &[
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
     "/usr/lib/powerpc64le-linux-gnu",
@@ -28,7 +28,6 @@ const SHARED: &[&str] = &[
     "/usr/lib32",
     "/usr/local/lib64",
     "/usr/local/lib",
-    "/usr/local/glibc/usr/lib",
 ];
 
 /// Device and inode: the same directory has several paths.
@@ -36,7 +35,7 @@ type Identity = (u64, u64);
 
 /// A directory of libraries.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct LibraryDirectory {
     /// As it was first reached.
     pub(super) path: Utf8PathBuf,
     /// The names in it that are named like libraries, sorted.
@@ -54,21 +53,21 @@ pub(super) fn find(
     vendor: &Vendor,
     first: &[Utf8PathBuf],
     notices: &mut Vec<Notice>,
-) -> Result<Vec<Directory>> {
-    let mut found =
-        Found { root, vendor, seen: BTreeSet::new(), expanded: BTreeSet::new(), directories: Vec::new() };
+) -> Vec<LibraryDirectory> {
+    let mut search =
+        Search { root, vendor, seen: BTreeSet::new(), expanded: BTreeSet::new(), directories: Vec::new() };
     for path in first.iter().cloned().chain(cached(root, vendor, notices)) {
-        found.add(&path, notices);
+        search.add(&path, notices);
     }
     for path in SHARED.iter().chain(vendor.library_directories) {
-        found.add_with_children(Utf8Path::new(path), notices);
+        search.add_with_children(Utf8Path::new(path), notices);
     }
     for path in vendor.private_directories {
-        if found.add(Utf8Path::new(path), notices).is_some() {
-            found.add_children(Utf8Path::new(path), notices);
+        if search.add(Utf8Path::new(path), notices).is_some() {
+            search.add_children(Utf8Path::new(path), notices);
         }
     }
-    Ok(found.directories)
+    search.directories
 }
 
 /// The directories of the driver's libraries by the loader cache, in its order.
@@ -95,16 +94,17 @@ fn cached(root: &Root, vendor: &Vendor, notices: &mut Vec<Notice>) -> Vec<Utf8Pa
         .collect()
 }
 
-struct Found<'a> {
+/// A search under way.
+struct Search<'a> {
     root: &'a Root,
     vendor: &'a Vendor,
     seen: BTreeSet<Identity>,
     /// Those whose subdirectories were looked at.
     expanded: BTreeSet<Identity>,
-    directories: Vec<Directory>,
+    directories: Vec<LibraryDirectory>,
 }
 
-impl Found<'_> {
+impl Search<'_> {
     fn add_with_children(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) {
         if !self.add(path, notices).is_some_and(|identity| self.expanded.insert(identity)) {
             return;
@@ -118,7 +118,11 @@ impl Found<'_> {
     }
 
     fn add_children(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) {
-        let children = self.root.list(path).ok().flatten().unwrap_or_default();
+        let children = self.root.list(path).unwrap_or_else(|error| {
+            notices.push(error.into());
+            None
+        });
+        let children = children.unwrap_or_default();
         for (name, _) in children.iter().filter(|(_, kind)| matches!(kind, Kind::Directory | Kind::Symlink)) {
             self.add(&path.join(name), notices);
         }
@@ -141,10 +145,17 @@ impl Found<'_> {
         let library =
             |(name, kind): (String, Kind)| (kind != Kind::Directory && stem(&name).is_some()).then_some(name);
         let names: Vec<String> = listed.into_iter().filter_map(library).collect();
-        let private = !SHARED.contains(&path.as_str()) && holds_only_the_drivers(self.vendor, &names);
-        self.directories.push(Directory { path: path.to_owned(), names, private });
+        let private = !is_shared(&names)
+            && !SHARED.contains(&path.as_str())
+            && holds_only_the_drivers(self.vendor, &names);
+        self.directories.push(LibraryDirectory { path: path.to_owned(), names, private });
         Ok(Some(entry.identity))
     }
+}
+
+/// Whether a directory is the system's own, whatever its path: the C library or its loader lies there.
+fn is_shared(names: &[String]) -> bool {
+    names.iter().any(|name| name == "libc.so.6" || name.starts_with("ld-linux"))
 }
 
 /// Whether a directory is one driver's own: it has the driver's anchor, and nothing in it that is
@@ -164,10 +175,46 @@ fn holds_only_the_drivers(vendor: &Vendor, names: &[String]) -> bool {
     !versions.is_empty() && !names.iter().any(foreign)
 }
 
+/// Where a loader of this ABI looks by default: where its libc is, else where its driver is.
+pub(super) fn loader_directory(root: &Root, abi: Abi, library: &Utf8Path) -> Utf8PathBuf {
+    let candidates = loader_directories(abi);
+    let holds_libc = |directory: &&&str| {
+        let libc = Utf8Path::new(directory).join("libc.so.6");
+        root.target(&libc).ok().flatten().is_some_and(|entry| entry.kind == Kind::File)
+    };
+    let by_driver = || candidates.iter().find(|directory| library.starts_with(directory));
+    let chosen = candidates.iter().find(holds_libc).or_else(by_driver).or(candidates.first());
+    let chosen = Utf8Path::new(chosen.copied().unwrap_or("/usr/lib"));
+    // `/usr/lib64 -> lib` is one directory, and its real name is the one every image has.
+    root.resolve(chosen).ok().flatten().unwrap_or_else(|| chosen.to_owned())
+}
+
+/// Where the loaders of this ABI look by default, the most particular first.
+fn loader_directories(abi: Abi) -> &'static [&'static str] {
+    match abi {
+        Abi::X86_64 => &["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"],
+        Abi::Aarch64 => &["/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"],
+        Abi::Ppc64 => &["/usr/lib/powerpc64le-linux-gnu", "/usr/lib64", "/usr/lib"],
+        Abi::Riscv64 => &["/usr/lib/riscv64-linux-gnu", "/usr/lib64", "/usr/lib"],
+        Abi::I386 => &["/usr/lib/i386-linux-gnu", "/usr/lib32", "/usr/lib"],
+        Abi::Armhf => &["/usr/lib/arm-linux-gnueabihf", "/usr/lib"],
+        Abi::X32 => &["/usr/lib/x86_64-linux-gnux32", "/usr/libx32"],
+        Abi::Other(_) => &["/usr/lib"],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::vendor::nvidia::NVIDIA;
+
+    #[test]
+    fn a_directory_with_the_c_library_is_the_systems() {
+        for (name, expected) in [("libc.so.6", true), ("ld-linux-x86-64.so.2", true), ("libcuda.so.1", false)]
+        {
+            assert_eq!(is_shared(&[name.to_owned()]), expected, "{name}");
+        }
+    }
 
     #[test]
     fn a_directory_is_the_drivers_own_only_without_foreign_versions() {

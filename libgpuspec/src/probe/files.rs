@@ -9,7 +9,7 @@ use crate::Notice;
 use crate::elf;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::inventory::{DriverFile, FileKind};
+use crate::inventory::{DriverFile, FileKind, NamedLibrary, Reason};
 use crate::root::{Found, Kind, Root};
 use crate::vendor::{Destination, FileRule, Source, Vendor, matches};
 
@@ -71,11 +71,7 @@ impl<'a> Places<'a> {
             library_directories: libraries.directories(),
             loader_directory: libraries.loader_directory(),
             firmware: firmware_directories(host),
-            private: vendor
-                .private_directories
-                .iter()
-                .flat_map(|path| children(&host.driver, path))
-                .collect(),
+            private: private_directories(&host.driver, vendor, libraries),
             identities: BTreeMap::new(),
         }
     }
@@ -155,9 +151,21 @@ fn below_or_same(path: &Utf8Path, below: &str) -> Utf8PathBuf {
     if below.is_empty() { path.to_owned() } else { path.join(below) }
 }
 
-fn children(root: &Root, path: &str) -> Vec<Utf8PathBuf> {
-    let listed = root.list(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
-    listed.into_iter().map(|(name, _)| Utf8Path::new(path).join(name)).collect()
+/// The private directories of this driver; where several drivers have some, those named like the
+/// directories its libraries lie in.
+fn private_directories(root: &Root, vendor: &Vendor, libraries: &Libraries<'_>) -> Vec<Utf8PathBuf> {
+    let children = |path: &&str| {
+        // What cannot be listed was told when libraries were looked for there.
+        let listed = root.list(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
+        let path = Utf8PathBuf::from(path);
+        listed.into_iter().map(move |(name, _)| path.join(name))
+    };
+    let all: Vec<Utf8PathBuf> = vendor.private_directories.iter().flat_map(children).collect();
+    let of_libraries = libraries.directories();
+    let names: BTreeSet<&str> = of_libraries.iter().filter_map(|path| path.file_name()).collect();
+    let (same, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|path| path.file_name().is_some_and(|name| names.contains(name)));
+    if same.is_empty() { others } else { same }
 }
 
 /// Where the kernel's firmware loader looks, in its order (Documentation/driver-api/firmware/fw_search_path.rst).
@@ -195,14 +203,18 @@ fn describe(
     path: &Utf8Path,
     destination: &Utf8Path,
 ) -> Result<Option<DriverFile>> {
-    let Some(found) = root.find(path)? else { return Ok(None) };
-    let wanted = match rule.kind {
-        FileKind::Program | FileKind::Firmware | FileKind::Data => Kind::File,
-        FileKind::Socket => Kind::Socket,
-        FileKind::Directory => Kind::Directory,
+    let (found, wanted) = match rule.kind {
+        FileKind::Program | FileKind::Firmware | FileKind::Data => (root.find(path)?, Kind::File),
+        // These lie where others than root may write, and are mounted writable: a link there leads anywhere.
+        FileKind::Socket => (root.find_itself(path)?, Kind::Socket),
+        FileKind::Directory => {
+            (root.find_itself(path)?.filter(|found| found.entry.uid == 0), Kind::Directory)
+        }
     };
+    let Some(found) = found else { return Ok(None) };
     if found.entry.kind != wanted {
-        return Err(Error::NotRegular { path: root.outside(path), kind: found.entry.kind.word() });
+        let (kind, wanted) = (found.entry.kind.word(), wanted.word());
+        return Err(Error::WrongKind { path: root.outside(path), kind, wanted });
     }
     if wanted == Kind::File && found.entry.size == 0 {
         return Ok(None);
@@ -215,7 +227,7 @@ fn describe(
         build_id: if rule.kind == FileKind::Program { build_id(&found)? } else { None },
         capabilities: rule.serves.iter().copied().collect(),
         host_tool: rule.host_tool,
-        library_path: None,
+        names: None,
     }))
 }
 
@@ -228,22 +240,32 @@ fn is_manifest(file: &DriverFile) -> bool {
     file.kind == FileKind::Data && matches!(file.path.extension(), Some("json" | "icd"))
 }
 
-/// Takes the library that a manifest names, and notes its path where that is absolute.
+/// Takes the library that a manifest names, if it is the driver's.
 fn follow(root: &Root, file: &mut DriverFile, libraries: &mut Libraries<'_>, notices: &mut Vec<Notice>) {
     let text = match root.read_text(&file.path, MAX_MANIFEST) {
         Ok(text) => text.unwrap_or_default(),
         Err(error) => return notices.push(error.into()),
     };
-    let named = if file.path.extension() == Some("icd") {
-        text.lines().next().map(str::trim).map(Utf8PathBuf::from)
-    } else {
-        library_path(&text)
-    };
+    let of_icd = || text.lines().next().map(|line| Utf8PathBuf::from(line.trim()));
+    let named = if file.path.extension() == Some("icd") { of_icd() } else { library_path(&text) };
     let Some(named) = named.filter(|named| !named.as_str().is_empty()) else { return };
-    if !libraries.take_from_manifest(&named, notices) {
-        notices.push(Notice(format!("{}: names {named}, which is not there", root.outside(&file.path))));
-    } else if named.is_absolute() {
-        file.library_path = Some(named);
+    let faults = libraries.faults.len();
+    if named.is_relative() {
+        if libraries.is_drivers_name(named.as_str()) {
+            libraries.take_named(named.as_str(), Reason::Manifest);
+        }
+        return;
+    }
+    match libraries.take_from_manifest(&named) {
+        Some(library) => file.names = Some(NamedLibrary { path: named, library }),
+        // A fault is told, or fatal, by itself.
+        None if libraries.faults.len() > faults => {}
+        None => {
+            let place = root.outside(&file.path);
+            notices.push(Notice(format!(
+                "{place}: names {named}, which is no library of the driver, or not there"
+            )));
+        }
     }
 }
 

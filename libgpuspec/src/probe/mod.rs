@@ -5,6 +5,7 @@
 //! and the GPUs. What is odd is a [`Notice`]; what would make a container's driver incomplete is an
 //! error that names the file.
 
+mod closure;
 mod directories;
 mod files;
 mod libraries;
@@ -17,6 +18,8 @@ use crate::inventory::{Inventory, Node};
 use crate::policy::{Gpus, Search};
 use crate::vendor::{self, Vendor};
 
+use libraries::Libraries;
+
 /// Everything of one vendor that is on a host, and what was odd about it.
 ///
 /// # Errors
@@ -26,36 +29,41 @@ use crate::vendor::{self, Vendor};
 pub fn probe(host: &Host, vendor: &Vendor, search: &Search) -> Result<(Inventory, Vec<Notice>)> {
     let mut notices = Vec::new();
     let module_version = (vendor.module_version)(host)?;
-    let directories = directories::find(&host.driver, vendor, &search.library_directories, &mut notices)?;
+    let directories = directories::find(&host.driver, vendor, &search.library_directories, &mut notices);
     let driver_version =
         version::choose(host, vendor, &directories, module_version.as_deref(), search, &mut notices)?;
 
-    let mut libraries =
-        libraries::find(&host.driver, vendor, &directories, &driver_version, search.depth, &mut notices)?;
+    let mut libraries = Libraries::recognised(&host.driver, vendor, &directories, &driver_version);
+    // Manifests may lead to further libraries, so the libraries are complete only after them.
     let files = files::find(host, vendor, &driver_version, &mut libraries, &mut notices)?;
+    let (libraries, odd) = closure::close(libraries, search.depth)?;
+    notices.extend(odd);
     let nodes = control_nodes(host, vendor, &mut notices)?;
     let (gpus, odd) = (vendor.gpus)(host)?;
     notices.extend(odd);
 
     let vendor_name = vendor.name.to_owned();
-    let libraries = libraries.into_list();
     let inventory =
         Inventory { vendor: vendor_name, driver_version, module_version, libraries, files, nodes, gpus };
-    if search.gpus == Gpus::Required && inventory.gpus.iter().all(|gpu| gpu.nodes.is_empty()) {
-        return Err(no_gpu(host, vendor, &inventory));
+    if inventory.gpus.iter().all(|gpu| gpu.nodes.is_empty()) {
+        let error = no_gpu(host, vendor, &inventory);
+        match search.gpus {
+            Gpus::Required => return Err(error),
+            Gpus::Optional => notices.push(error.into()),
+        }
     }
     Ok((inventory, notices))
 }
 
 fn no_gpu(host: &Host, vendor: &Vendor, inventory: &Inventory) -> Error {
-    let proc = host.proc.outside("/proc/driver/nvidia/gpus".into());
+    let list = host.proc.outside(vendor.gpu_directory.into());
     let dev = host.dev.outside("/dev".into());
     let reason = match inventory.gpus.len() {
-        0 => format!("{proc} lists none"),
+        0 => format!("{list} lists none"),
         count if inventory.gpus.iter().all(|gpu| gpu.excluded) => {
-            format!("{proc} lists {count}, all excluded")
+            format!("{list} lists {count}, all excluded")
         }
-        count => format!("{proc} lists {count}, but {dev} has no node of any"),
+        count => format!("{list} lists {count}, but {dev} has no node of any"),
     };
     let remedy = vendor.missing_gpu_remedy;
     Error::NoGpu {

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::directories::Directory;
+use super::directories::{LibraryDirectory, SHARED};
 use crate::Notice;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::policy::Search;
 use crate::vendor::{Vendor, stem, suffix};
 
+/// Versions, each with a file that carries it.
+type OnDisk = BTreeMap<String, Utf8PathBuf>;
+
 /// The versions that the driver's anchor libraries carry in their names, each with a file that does.
-fn on_disk(directories: &[Directory], vendor: &Vendor) -> BTreeMap<String, Utf8PathBuf> {
+fn on_disk(directories: &[LibraryDirectory], vendor: &Vendor) -> OnDisk {
     let mut versions = BTreeMap::new();
     for directory in directories {
         let anchors = directory
@@ -32,57 +35,60 @@ fn on_disk(directories: &[Directory], vendor: &Vendor) -> BTreeMap<String, Utf8P
 pub(super) fn choose(
     host: &Host,
     vendor: &Vendor,
-    directories: &[Directory],
+    directories: &[LibraryDirectory],
     module: Option<&str>,
     search: &Search,
     notices: &mut Vec<Notice>,
 ) -> Result<String> {
-    let on_disk = &on_disk(directories, vendor);
+    let on_disk = on_disk(directories, vendor);
     if on_disk.is_empty() {
         return Err(no_driver(host, vendor, directories));
     }
     let found: Vec<String> =
         on_disk.iter().map(|(version, path)| format!("{version} ({})", host.driver.outside(path))).collect();
     let found = found.join(", ");
-    let mut taken = |version: &str, why: String| {
-        if on_disk.len() > 1 || search.driver_version.is_some() {
-            notices.push(Notice(format!("driver version {version} is taken: {why}; on disk: {found}")));
+    let (version, why) = match (&search.driver_version, module) {
+        (Some(version), _) => (asked_for(version, &on_disk, &found)?, "it was asked for"),
+        (None, Some(version)) => (the_modules(version, &on_disk, &found)?, "the loaded kernel module has it"),
+        (None, None) => {
+            let why = "no kernel module is loaded, and the loader finds this one first";
+            (loaders_choice(host, directories, vendor, &on_disk, &found)?, why)
         }
-        Ok(version.to_owned())
     };
-    if let Some(version) = &search.driver_version {
-        return match on_disk.contains_key(version) {
-            true => taken(version, "it was asked for".to_owned()),
-            false => {
-                Err(Error::DriverVersion(format!("driver version {version} is not on disk; found: {found}")))
-            }
-        };
+    if on_disk.len() > 1 || module.is_some_and(|module| module != version) {
+        notices.push(Notice(format!("driver version {version} is taken: {why}; on disk: {found}")));
     }
-    if let Some(version) = module {
-        return match on_disk.contains_key(version) {
-            true => taken(version, "the loaded kernel module has it".to_owned()),
-            false => Err(Error::DriverVersion(format!(
-                "the loaded kernel module is version {version}, but the libraries on disk are {found}: \
-                 reboot or reload the module, install the libraries of {version}, or take other ones by --driver-version"
-            ))),
-        };
+    Ok(version)
+}
+
+fn asked_for(version: &str, on_disk: &OnDisk, found: &str) -> Result<String> {
+    if on_disk.contains_key(version) {
+        return Ok(version.to_owned());
     }
-    match on_disk.keys().next().filter(|_| on_disk.len() == 1) {
-        Some(only) => taken(only, "it is the only one".to_owned()),
-        None => loaders_choice(host, directories, vendor, on_disk, &found).and_then(|version| {
-            taken(&version, "no kernel module is loaded, and the loader finds this one first".to_owned())
-        }),
+    Err(Error::DriverVersion(format!("driver version {version} is not on disk; found: {found}")))
+}
+
+fn the_modules(version: &str, on_disk: &OnDisk, found: &str) -> Result<String> {
+    if on_disk.contains_key(version) {
+        return Ok(version.to_owned());
     }
+    Err(Error::DriverVersion(format!(
+        "the loaded kernel module is version {version}, but the libraries on disk are {found}: reboot or reload \
+         the module, install the libraries of {version}, or take other ones by --driver-version"
+    )))
 }
 
 /// The version that the names the loader looks for lead to, in the order of its directories.
 fn loaders_choice(
     host: &Host,
-    directories: &[Directory],
+    directories: &[LibraryDirectory],
     vendor: &Vendor,
-    on_disk: &BTreeMap<String, Utf8PathBuf>,
+    on_disk: &OnDisk,
     found: &str,
 ) -> Result<String> {
+    if let Some(only) = on_disk.keys().next().filter(|_| on_disk.len() == 1) {
+        return Ok(only.clone());
+    }
     for directory in directories {
         for anchor in vendor.anchors {
             let real = host.driver.resolve(&directory.path.join(format!("{anchor}.1")))?;
@@ -97,20 +103,20 @@ fn loaders_choice(
     )))
 }
 
-fn no_driver(host: &Host, vendor: &Vendor, directories: &[Directory]) -> Error {
+fn no_driver(host: &Host, vendor: &Vendor, directories: &[LibraryDirectory]) -> Error {
     let names: Vec<String> = vendor.anchors.iter().map(|stem| format!("{stem}.VERSION")).collect();
-    let places: Vec<&str> = directories.iter().map(|directory| directory.path.as_str()).collect();
+    let there: Vec<&str> = directories.iter().map(|directory| directory.path.as_str()).collect();
+    let places = if there.is_empty() {
+        format!("{}, none of which is there", SHARED.join(", "))
+    } else {
+        there.join(", ")
+    };
     Error::NoDriver {
         vendor: vendor.name,
         root: host.driver.path().to_owned(),
         looked_for: format!(
-            "{} in {}; install the driver's libraries, or name their directory by --library-search-path",
-            names.join(" and "),
-            if places.is_empty() {
-                "the usual directories, none of which is there".to_owned()
-            } else {
-                places.join(", ")
-            }
+            "{} in {places}; install the driver's libraries, or name their directory by --library-search-path",
+            names.join(" and ")
         ),
     }
 }

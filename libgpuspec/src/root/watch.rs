@@ -87,7 +87,7 @@ impl Directory {
         };
         let path = self.path.join(name);
         if entry.kind != Kind::File {
-            return Err(Error::NotRegular { path, kind: entry.kind.word() });
+            return Err(Error::WrongKind { path, kind: entry.kind.word(), wanted: Kind::File.word() });
         }
         let mut bytes = Vec::with_capacity(usize::try_from(entry.size.min(limit)).unwrap_or(0) + 1);
         let read = File::from(fd).take(limit + 1).read_to_end(&mut bytes);

@@ -40,6 +40,8 @@ pub struct Vendor {
     pub module_version: fn(&Host) -> Result<Option<String>>,
     /// The GPUs that the kernel knows, ordered, with what they have in /dev.
     pub gpus: fn(&Host) -> Result<Odd<Vec<Gpu>>>,
+    /// Where the kernel lists the GPUs, for messages.
+    pub gpu_directory: &'static str,
     /// What to do where GPUs or nodes are missing.
     pub missing_gpu_remedy: &'static str,
 }
@@ -69,9 +71,10 @@ pub enum Place {
     Loader,
     /// In this directory below it, since its consumer opens it by path.
     Below(&'static str),
-    /// Nowhere in a container by default, since only programs of the host use it; else in this
-    /// directory, where an empty one means the loader's.
-    HostTool(&'static str),
+    /// Nowhere by default, since only programs of the host use it; else in the loader's directory.
+    HostTool,
+    /// The same; else where the X server keeps its modules of this sort.
+    XModule(&'static str),
 }
 
 /// One file, or a family of them, that is no library.
@@ -117,16 +120,26 @@ pub enum Destination {
     Programs,
 }
 
+impl LibraryRule {
+    /// Whether only programs of the host itself have a use for it.
+    pub fn is_host_tool(&self) -> bool {
+        match self.place {
+            Place::HostTool | Place::XModule(_) => true,
+            Place::Loader | Place::Below(_) => false,
+        }
+    }
+}
+
 impl Vendor {
+    /// Whether a library's name is one of the driver's, by the table or by how it begins.
+    pub fn is_drivers_name(&self, name: &str) -> bool {
+        self.library_rule(name).is_some() || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// The rule for a library of this file name or soname.
     pub fn library_rule(&self, name: &str) -> Option<&'static LibraryRule> {
         let stem = stem(name)?;
         self.libraries.iter().find(|rule| rule.stem == stem)
-    }
-
-    /// Whether a library's name begins as the driver's do.
-    pub fn has_prefix(&self, name: &str) -> bool {
-        self.prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
@@ -142,7 +155,7 @@ pub fn suffix(name: &str) -> Option<&str> {
 }
 
 /// Whether `text` is what `pattern` says, in which each `*` stands for any text.
-pub fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };
     match rest.rsplit_once('*') {
@@ -162,7 +175,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// A node at `path` of the dev root, if a character device is there.
-pub fn node(host: &Host, path: &camino::Utf8Path) -> Result<Option<Node>> {
+pub(crate) fn node(host: &Host, path: &camino::Utf8Path) -> Result<Option<Node>> {
     let Some(entry) = host.dev.target(path)?.filter(|entry| entry.kind == crate::root::Kind::CharDevice)
     else {
         return Ok(None);

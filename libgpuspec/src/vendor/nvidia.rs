@@ -12,11 +12,22 @@ pub static NVIDIA: Vendor = Vendor {
     kind: "nvidia.com/gpu",
     anchors: &["libcuda.so", "libnvidia-ml.so"],
     libraries: LIBRARIES,
-    prefixes: &["libnvidia-", "libcuda", "libnv", "libGLX_nvidia", "libEGL_nvidia", "libGLES"],
+    prefixes: &[
+        "libnvidia-",
+        "libcuda.so",
+        "libcudadebugger.so",
+        "libnvcuvid.so",
+        "libnvoptix.so",
+        "libnvsdm.so",
+        "libGLX_nvidia.so",
+        "libEGL_nvidia.so",
+        "libGLESv1_CM_nvidia.so",
+        "libGLESv2_nvidia.so",
+        "libvdpau_nvidia.so",
+    ],
     library_directories: &[
         "/run/opengl-driver/lib",
         "/run/opengl-driver-32/lib",
-        "/usr/lib/wsl/lib",
         "/usr/local/nvidia/lib64",
         "/usr/local/nvidia/lib",
         "/opt/nvidia/current/usr/lib64",
@@ -24,6 +35,12 @@ pub static NVIDIA: Vendor = Vendor {
         "/usr/lib/nvidia/tesla",
         "/x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
         "/aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+        // Talos
+        "/usr/local/glibc/usr/lib",
+        "/usr/lib/xorg/modules/drivers",
+        "/usr/lib/xorg/modules/extensions",
+        "/usr/lib64/xorg/modules/drivers",
+        "/usr/lib64/xorg/modules/extensions",
     ],
     library_subdirectories: &["nvidia", "vdpau", "tls"],
     private_directories: &["/usr/lib/nvidia", "/usr/lib64/nvidia", "/usr/libexec/nvidia"],
@@ -34,6 +51,7 @@ pub static NVIDIA: Vendor = Vendor {
     is_version: kernel::is_version,
     module_version: kernel::module_version,
     gpus: kernel::gpus,
+    gpu_directory: kernel::GPUS,
     missing_gpu_remedy: "load the kernel module (modprobe nvidia) and make its nodes (nvidia-modprobe -c 0 -u)",
 };
 
@@ -50,11 +68,11 @@ const fn linked(
 }
 
 const fn host_tool(stem: &'static str, serves: &'static [Capability]) -> LibraryRule {
-    LibraryRule { stem, serves, place: Place::HostTool(""), links: &[], also: &[] }
+    LibraryRule { stem, serves, place: Place::HostTool, links: &[], also: &[] }
 }
 
-const fn x_module(stem: &'static str, directory: &'static str) -> LibraryRule {
-    LibraryRule { stem, serves: &[Display], place: Place::HostTool(directory), links: &[], also: &[] }
+const fn x_module(stem: &'static str, sort: &'static str) -> LibraryRule {
+    LibraryRule { stem, serves: &[Display], place: Place::XModule(sort), links: &[], also: &[] }
 }
 
 static LIBRARIES: &[LibraryRule] = &[
@@ -122,8 +140,8 @@ static LIBRARIES: &[LibraryRule] = &[
     host_tool("libnvidia-wayland-client.so", &[Display]),
     host_tool("libnvidia-wfb.so", &[Display]),
     host_tool("libXNVCtrl.so", &[Display]),
-    x_module("libglxserver_nvidia.so", "/usr/lib/xorg/modules/extensions"),
-    x_module("nvidia_drv.so", "/usr/lib/xorg/modules/drivers"),
+    x_module("libglxserver_nvidia.so", "extensions"),
+    x_module("nvidia_drv.so", "drivers"),
 ];
 
 const PROGRAM_SOURCES: &[Source] = &[
@@ -140,7 +158,6 @@ const PROGRAM_SOURCES: &[Source] = &[
     Source::Directory("/usr/local/nvidia/bin"),
     Source::Directory("/home/kubernetes/bin/nvidia/bin"),
     Source::Directory("/usr/libexec/nvidia/tesla/bin"),
-    Source::Directory("/usr/lib/wsl/lib"),
 ];
 
 const fn program(name: &'static str, serves: &'static [Capability]) -> FileRule {
@@ -198,7 +215,12 @@ static FILES: &[FileRule] = &[
     },
     data(
         "nvoptix.bin",
-        &[Source::Directory("/usr/share/nvidia"), Source::Libraries(""), Source::Libraries("nvidia")],
+        &[
+            Source::Directory("/usr/share/nvidia"),
+            Source::Directory("/run/opengl-driver/share/nvidia"),
+            Source::Libraries(""),
+            Source::Libraries("nvidia"),
+        ],
         "/usr/share/nvidia",
         &[Graphics, Compute],
     ),
@@ -216,7 +238,12 @@ static FILES: &[FileRule] = &[
         serves: &[Utility],
         host_tool: false,
     },
-    data("nvidia-ngx-conf.json", &[Source::Directory("/usr/share/nvidia")], "/usr/share/nvidia", &[Ngx]),
+    data(
+        "nvidia-ngx-conf.json",
+        &[Source::Directory("/usr/share/nvidia"), Source::Directory("/run/opengl-driver/share/nvidia")],
+        "/usr/share/nvidia",
+        &[Ngx],
+    ),
     FileRule {
         kind: FileKind::Data,
         name: "*nvngx*.dll",

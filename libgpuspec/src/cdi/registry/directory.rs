@@ -227,7 +227,8 @@ fn load(
         (_, true) => root.read(path, limit),
         (Kind::File, false) => directory.read(name, limit),
         (other, false) => {
-            let error = Error::NotRegular { path: root.outside(path), kind: other.word() };
+            let error =
+                Error::WrongKind { path: root.outside(path), kind: other.word(), wanted: Kind::File.word() };
             return Some(Err(FileError::Unreadable(error)));
         }
     };

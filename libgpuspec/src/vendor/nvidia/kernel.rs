@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::NVIDIA;
 use crate::Notice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::inventory::{Gpu, Node, NodeLink};
 use crate::root::Root;
@@ -15,14 +15,21 @@ use crate::vendor::{Odd, node};
 /// The largest file of /proc or /sys that is read here; the largest seen has 3 KiB.
 const MAX_TEXT: u64 = 1 << 16;
 
-const GPUS: &str = "/proc/driver/nvidia/gpus";
+/// One directory a GPU, by PCI address.
+pub(super) const GPUS: &str = "/proc/driver/nvidia/gpus";
 
 pub(super) fn module_version(host: &Host) -> Result<Option<String>> {
-    if let Some(text) = host.proc.read_text(Utf8Path::new("/proc/driver/nvidia/version"), MAX_TEXT)? {
-        return Ok(parse_version(&text));
+    for (root, path) in
+        [(&host.proc, "/proc/driver/nvidia/version"), (&host.sys, "/sys/module/nvidia/version")]
+    {
+        let Some(text) = root.read_text(Utf8Path::new(path), MAX_TEXT)? else { continue };
+        let unknown = || Error::Format {
+            path: root.outside(Utf8Path::new(path)),
+            reason: "no driver version that is known here; is this NVIDIA's kernel module?".to_owned(),
+        };
+        return parse_version(&text).ok_or_else(unknown).map(Some);
     }
-    let text = host.sys.read_text(Utf8Path::new("/sys/module/nvidia/version"), MAX_TEXT)?;
-    Ok(text.as_deref().and_then(parse_version))
+    Ok(None)
 }
 
 /// The first word that is a version: the closed and the open module write different sentences.
@@ -30,12 +37,12 @@ fn parse_version(text: &str) -> Option<String> {
     text.split_whitespace().find(|word| is_version(word)).map(str::to_owned)
 }
 
-/// Whether a text is a driver version: `550.163.01`, `340.108`.
+/// Whether a text is a driver version: `550.163.01`, `340.108`, `540.4.0`.
 pub(super) fn is_version(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let [major, minor, ..] = parts.as_slice() else { return false };
-    parts.len() <= 3 && parts.iter().all(digits) && major.len() >= 3 && minor.len() >= 2
+    parts.len() <= 3 && parts.iter().all(digits) && major.len() >= 3 && !minor.is_empty()
 }
 
 pub(super) fn gpus(host: &Host) -> Result<Odd<Vec<Gpu>>> {
