@@ -153,14 +153,8 @@ impl Found<'_> {
                 wanted: Kind::File.word(),
             });
         }
-        let failed = |errno: Errno| self.root.error(self.path, "opening it", errno.into());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = fs::open(descriptor_link(self.fd.as_fd()), flags, Mode::empty()).map_err(failed)?;
-        let stat = fs::fstat(&file).map_err(failed)?;
-        if (stat.st_dev, stat.st_ino) != self.entry.identity {
-            return Err(failed(Errno::STALE));
-        }
-        Ok(Opened { file: file.into(), size: self.entry.size })
+        let opened = reopen(self.fd.as_fd(), &self.entry);
+        opened.map_err(|errno| self.root.error(self.path, "opening it", errno.into()))
     }
 
     /// Its path inside the root, every link followed, as the kernel tells it (proc(5), `/proc/self/fd`).
@@ -173,6 +167,17 @@ impl Found<'_> {
     }
 }
 
+/// Opens for reading the regular file that an `O_PATH` descriptor holds.
+fn reopen(fd: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<Opened> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::open(descriptor_link(fd), flags, Mode::empty())?;
+    let stat = fs::fstat(&file)?;
+    if (stat.st_dev, stat.st_ino) != entry.identity {
+        return Err(Errno::STALE);
+    }
+    Ok(Opened { file: file.into(), size: entry.size })
+}
+
 /// A regular file opened for ranged reads.
 #[derive(Debug)]
 pub struct Opened {
@@ -183,6 +188,18 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// All bytes; more than `limit` of them are an error. `path` is for messages.
+    fn read(self, limit: u64, path: Utf8PathBuf) -> Result<Vec<u8>> {
+        if self.size > limit {
+            return Err(Error::TooLarge { path, limit });
+        }
+        // Files of /proc and /sys say size 0, and any file can grow: the limit counts, not the size.
+        let mut bytes = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0) + 1);
+        let read = self.file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|source| Error::Io { path: path.clone(), action: "reading it", source })?;
+        if bytes.len() as u64 > limit { Err(Error::TooLarge { path, limit }) } else { Ok(bytes) }
+    }
+
     /// Up to `length` bytes from `offset`; fewer only where the file ends.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -291,16 +308,7 @@ impl Root {
 
     /// A regular file's bytes; one of more than `limit` bytes is an error.
     pub fn read(&self, path: &Utf8Path, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(opened) = self.open_file(path)? else { return Ok(None) };
-        let too_large = || Error::TooLarge { path: self.outside(path), limit };
-        if opened.size > limit {
-            return Err(too_large());
-        }
-        // Files of /proc and /sys say size 0, and any file can grow: the limit counts, not the size.
-        let mut bytes = Vec::with_capacity(usize::try_from(opened.size).unwrap_or(0) + 1);
-        let read = opened.file.take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|source| self.error(path, "reading it", source))?;
-        if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(Some(bytes)) }
+        self.open_file(path)?.map(|opened| opened.read(limit, self.outside(path))).transpose()
     }
 
     /// A regular file's text, bytes that are no UTF-8 replaced.

@@ -16,13 +16,17 @@ const ARGUMENTS: [&str; 6] = [
 
 /// Runs the hook in a mount namespace of its own, after these commands (`$R` is the root, `$O` outside).
 fn hook_after(container: &Container, commands: &str) -> Option<Ended> {
+    hook_with(container, commands, &ARGUMENTS)
+}
+
+fn hook_with(container: &Container, commands: &str, arguments: &[&str]) -> Option<Ended> {
     if !is_root() {
         return None;
     }
     let script = format!("set -e; mount --bind $R $R; {commands}; exec \"$@\"");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_oci-hook"), "create-container"]);
-    command.args(ARGUMENTS).env("R", container.rootfs()).env("O", container.path("outside"));
+    command.args(arguments).env("R", container.rootfs()).env("O", container.path("outside"));
     let ended = run(&mut command, container.state().as_bytes());
     container.assert_outside_unchanged();
     if ended.stderr.starts_with("unshare:") || ended.stderr.contains("mount:") {
@@ -99,4 +103,50 @@ fn device_links_are_made_on_the_mounted_dev() {
         test \"$(readlink $R/dev/dri/by-path/pci-0)\" = ../card0; exit 33";
     let Some(ended) = hook_after(&container, commands) else { return };
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(33), ""), "{ended:?}");
+}
+
+/// What only the hook may read is not published through a link of the image's: the kernel's view, a
+/// volume's secret.
+#[test]
+fn what_a_link_leads_to_is_not_copied_into_the_image() {
+    for (page, mounted) in [
+        (
+            "etc/ld.so.conf -> /data/secret\ndata/",
+            "mount -t tmpfs tmpfs $R/data; echo secret >$R/data/secret",
+        ),
+        ("etc/ld.so.conf -> /proc/iomem\nproc/", "mount -t proc proc $R/proc"),
+        ("etc/ld.so.conf -> /opt/secret\nopt/secret = secret", "true"),
+    ] {
+        let container = Container::new(page);
+        let Some(ended) = hook_after(&container, mounted) else { return };
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("etc/ld.so.conf: a symbolic link"), "{ended:?}");
+        let listing = rootfs::listing(&container.rootfs());
+        assert!(listing.iter().any(|line| line.starts_with("etc/ld.so.conf -> ")), "{listing:?}");
+    }
+}
+
+/// Nothing is made on a volume that a path of the image's leads to, not even a directory.
+#[test]
+fn no_directory_is_made_on_a_volume() {
+    let arguments = ["--link", "a::/usr/lib64/b", "--device-link", "../card0::/dev/dri/by-path/card"];
+    for (page, volume) in [("usr/", "usr"), ("usr -> /data\ndata/", "data"), ("dev/dri/", "dev/dri")] {
+        let container = Container::new(&format!("{page}\nvolume/card0 = node"));
+        let mounted = format!("mount --bind $R/volume $R/{volume}; mount -o remount,bind $R/{volume}");
+        let Some(ended) = hook_with(&container, &mounted, &arguments) else { return };
+        assert_eq!(ended.status, Some(0), "{page}: {ended:?}");
+        let listing = rootfs::listing(&container.rootfs().join("volume"));
+        assert_eq!(listing, ["card0"], "{page}: {ended:?}");
+    }
+}
+
+/// What stands where a link to a device is to be is the runtime's, or the user's.
+#[test]
+fn a_link_to_a_device_replaces_nothing() {
+    let container = Container::new("dev/dri/by-path/card -> ../card1\ndev/dri/card0 = node");
+    let arguments = ["--device-link", "../card0::/dev/dri/by-path/card"];
+    let Some(ended) = hook_with(&container, "true", &arguments) else { return };
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    let listing = rootfs::listing(&container.rootfs());
+    assert!(listing.contains(&"dev/dri/by-path/card -> ../card1".to_owned()), "{listing:?}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Libraries, replace};
+use super::{Libraries, own_file, replace};
 use crate::Root;
 use crate::error::{Error, Result};
 use crate::ldcache::{self, Abi, Library};
@@ -17,7 +17,7 @@ const PATH: &str = "/etc/ld.so.cache";
 ///
 /// A file that is no cache stays as it is: the loader does without, and whoever put it there may not.
 pub(super) fn update(root: &Root, etc: &Directory, libraries: &[Libraries]) -> Result<()> {
-    let old = root.read(Utf8Path::new(PATH), ldcache::MAX_SIZE)?.filter(|bytes| !bytes.is_empty());
+    let old = own_file(root, Utf8Path::new(PATH), ldcache::MAX_SIZE)?.filter(|bytes| !bytes.is_empty());
     let added: Vec<Library<'_>> = libraries.iter().flat_map(entries).collect();
     let new = ldcache::insert(old.as_deref(), &added).map_err(|malformed| Error::Format {
         path: root.outside(Utf8Path::new(PATH)),
@@ -28,7 +28,7 @@ pub(super) fn update(root: &Root, etc: &Directory, libraries: &[Libraries]) -> R
 
 /// Puts what else the cache has of the names in these directories ahead of them.
 pub(super) fn demote(root: &Root, etc: &Directory, directories: &[Utf8PathBuf]) -> Result<()> {
-    let cache = root.read(Utf8Path::new(PATH), ldcache::MAX_SIZE)?;
+    let cache = own_file(root, Utf8Path::new(PATH), ldcache::MAX_SIZE)?;
     // What is wrong with it is said when it is to be extended.
     let entries = cache.and_then(|bytes| ldcache::entries(&bytes).ok()).unwrap_or_default();
     let is_in = |entry: &ldcache::Entry| directories.iter().any(|one| entry.path.parent() == Some(one));
@@ -49,7 +49,7 @@ pub(super) fn demote(root: &Root, etc: &Directory, directories: &[Utf8PathBuf]) 
 
 /// The libraries without the names that the cache knows at the same place already: these keep their rank.
 pub(super) fn unknown(root: &Root, libraries: Vec<Libraries>) -> Vec<Libraries> {
-    let cache = root.read(Utf8Path::new(PATH), ldcache::MAX_SIZE).ok().flatten();
+    let cache = own_file(root, Utf8Path::new(PATH), ldcache::MAX_SIZE).ok().flatten();
     // What is wrong with it is said when it is to be extended.
     let known = cache.and_then(|bytes| ldcache::entries(&bytes).ok()).unwrap_or_default();
     let without = |mut one: Libraries| {

@@ -3,7 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::request::directory;
-use super::{ETC, own_directory, replace};
+use super::{ETC, own_directory, own_file, own_text, replace};
 use crate::Root;
 use crate::error::Result;
 use crate::root::Directory;
@@ -29,9 +29,9 @@ pub(super) fn list(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result
         }
     }
     let directory = own_directory(root, LIST_DIRECTORY)?;
-    let old = root.read(&Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF)?;
-    match old {
-        Some(old) if old == text.as_bytes() => Ok(()),
+    // Whatever else has our name is replaced.
+    match own_file(root, &Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF) {
+        Ok(Some(old)) if old == text.as_bytes() => Ok(()),
         _ => replace(&directory, name, text.as_bytes()),
     }
 }
@@ -43,14 +43,18 @@ pub(super) fn forget(root: &Root, name: &str) -> Result<()> {
 
 /// The directories in a list of ours; a line that names none is passed over.
 pub(super) fn listed(root: &Root, name: &str) -> Result<Vec<Utf8PathBuf>> {
-    let text = root.read_text(&Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF)?.unwrap_or_default();
+    // What is no file of the tree itself is no list of ours.
+    let text = own_text(root, &Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF)
+        .ok()
+        .flatten()
+        .unwrap_or_default();
     let directories = text.lines().filter_map(|line| directory(line).ok());
     Ok(directories.take(MAX_DIRECTORIES).collect())
 }
 
 /// Makes /etc/ld.so.conf include the lists of /etc/ld.so.conf.d, ahead of all else where it does not yet.
 pub(super) fn include_lists(root: &Root, etc: &Directory) -> Result<()> {
-    let old = root.read(&Utf8Path::new(ETC).join(CONF_NAME), MAX_CONF)?.unwrap_or_default();
+    let old = own_file(root, &Utf8Path::new(ETC).join(CONF_NAME), MAX_CONF)?.unwrap_or_default();
     if includes_list(&old) {
         return Ok(());
     }

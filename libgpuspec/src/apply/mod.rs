@@ -68,15 +68,39 @@ pub fn edit(root: &Root, request: &Request) -> Vec<Undone> {
 
 /// The directory at `path` of the tree itself, made where it is missing.
 ///
-/// What a user has mounted there, a directory of the host perhaps, is not ours to write to.
+/// What a user has mounted there, a directory of the host perhaps, is not ours to write to: nor is
+/// what lies below it, so that is asked before anything is made.
 fn own_directory(root: &Root, path: &str) -> Result<Directory> {
-    let directory = root.make_directory(Utf8Path::new(path))?;
-    match root.is_own_mount(&directory)? {
-        true => Ok(directory),
-        false => {
-            Err(Error::Container(format!("{path}: another mount than the container's root; left alone")))
+    let path = Utf8Path::new(path);
+    for ancestor in path.ancestors() {
+        if let Some(there) = root.directory(ancestor)? {
+            own(root, path, there)?;
+            break;
         }
     }
+    own(root, path, root.make_directory(path)?)
+}
+
+fn own(root: &Root, path: &Utf8Path, directory: Directory) -> Result<Directory> {
+    if root.is_own_mount(&directory)? {
+        return Ok(directory);
+    }
+    Err(Error::Container(format!("{path}: another mount than the container's root; left alone")))
+}
+
+/// The bytes of a regular file of the tree itself, if it is there.
+///
+/// An image can have a link there, or a volume, that leads to what only the hook may read: what is
+/// read here is written back, for all to read.
+fn own_file(root: &Root, path: &Utf8Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    let Some(directory) = root.directory(parent)? else { return Ok(None) };
+    own(root, parent, directory)?.read(name, limit)
+}
+
+/// The same as text, bytes that are no UTF-8 replaced.
+fn own_text(root: &Root, path: &Utf8Path, limit: u64) -> Result<Option<String>> {
+    Ok(own_file(root, path, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Puts a file in place of another, with its mode and owner; a first one is root's, readable by all.

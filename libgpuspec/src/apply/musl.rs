@@ -5,7 +5,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{ETC, Libraries, own_directory, replace};
+use super::{ETC, Libraries, own_directory, own_text, replace};
 use crate::Root;
 use crate::error::Result;
 use crate::ldcache::Abi;
@@ -42,7 +42,7 @@ fn loader(architecture: &str) -> Utf8PathBuf {
 }
 
 fn add(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result<()> {
-    let old = root.read_text(&Utf8Path::new(ETC).join(name), MAX_LIST)?;
+    let old = own_text(root, &Utf8Path::new(ETC).join(name), MAX_LIST)?;
     let mut new = old.clone().unwrap_or_else(|| DEFAULTS.to_owned());
     for directory in directories {
         if !new.split([':', '\n']).any(|known| known == directory.as_str()) {

@@ -5,7 +5,7 @@
 
 use camino::Utf8Path;
 
-use super::{own_directory, replace};
+use super::{own_directory, own_file, replace};
 use crate::Root;
 use crate::error::Result;
 use crate::root::Kind;
@@ -27,7 +27,7 @@ pub(super) fn write(root: &Root) -> Result<()> {
 "#
     );
     let directory = own_directory(root, DIRECTORY)?;
-    let old = root.read(&Utf8Path::new(DIRECTORY).join(NAME), MAX_PROFILE)?;
+    let old = own_file(root, &Utf8Path::new(DIRECTORY).join(NAME), MAX_PROFILE)?;
     match old {
         Some(old) if old == text.as_bytes() => Ok(()),
         _ => replace(&directory, NAME, text.as_bytes()),

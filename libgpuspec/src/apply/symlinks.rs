@@ -9,12 +9,16 @@ use crate::error::{Error, Result};
 use crate::root::Directory;
 use crate::{Notice, Root};
 
+const DEV: &str = "/dev";
+
 /// Makes the links, their directories where they are missing; one that is there already stays.
 pub(super) fn make(root: &Root, links: &[Link]) -> Vec<Notice> {
-    make_in(links, |directory| own_directory(root, directory))
+    let make = |directory: &Directory, link: &Link| directory.symlink(&link.name, &link.target);
+    make_in(links, |directory| own_directory(root, directory), make)
 }
 
-/// Makes those links that lead to something; a runtime mounts its own file system on /dev.
+/// Makes those links that lead to something, and where nothing stands yet: /dev is a file system of the
+/// runtime's, or one that a user brought, such as the host's.
 pub(super) fn make_for_devices(root: &Root, links: &[Link]) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut present = Vec::with_capacity(links.len());
@@ -25,8 +29,28 @@ pub(super) fn make_for_devices(root: &Root, links: &[Link]) -> Vec<Notice> {
             Err(error) => notices.push(error.into()),
         }
     }
-    notices.extend(make_in(&present, |directory| root.make_directory(Utf8Path::new(directory))));
+    let make = |directory: &Directory, link: &Link| match directory.entry(&link.name)? {
+        Some(_) => Ok(()),
+        None => directory.symlink(&link.name, &link.target),
+    };
+    let open = |directory: &str| device_directory(root, Utf8Path::new(directory));
+    notices.extend(make_in(&present, open, make));
     notices
+}
+
+/// The directory at `path` below the container's own /dev, made where it is missing.
+fn device_directory(root: &Root, path: &Utf8Path) -> Result<Directory> {
+    let Some(dev) = root.directory(DEV.into())? else { return own_directory(root, path.as_str()) };
+    let foreign = || Error::Container(format!("{path}: not on a {DEV} of the container's own; left alone"));
+    if dev.is_machine_dev()? {
+        return Err(foreign());
+    }
+    let ancestors = path.ancestors().map(|ancestor| root.directory(ancestor));
+    let nearest = ancestors.filter_map(Result::transpose).next().ok_or_else(foreign)??;
+    if !nearest.is_same_mount(&dev)? {
+        return Err(foreign());
+    }
+    root.make_directory(path)
 }
 
 /// The path that a link's text means. By its words alone: the link's directory may be missing so far.
@@ -45,26 +69,34 @@ fn place(link: &Link) -> Utf8PathBuf {
 }
 
 /// Neighbouring links of one directory share its lookup, and its failure.
-fn make_in(links: &[Link], open: impl Fn(&str) -> Result<Directory>) -> Vec<Notice> {
+fn make_in(
+    links: &[Link],
+    open: impl Fn(&str) -> Result<Directory>,
+    make: impl Fn(&Directory, &Link) -> Result<()>,
+) -> Vec<Notice> {
     let mut notices = Vec::new();
     for group in links.chunk_by(|one, next| one.directory == next.directory) {
-        let made =
-            group.first().map_or(Ok(()), |first| make_group(&open(&first.directory)?, group, &mut notices));
-        notices.extend(made.err().map(Notice::from));
-    }
-    notices
-}
-
-fn make_group(directory: &Directory, links: &[Link], notices: &mut Vec<Notice>) -> Result<()> {
-    for link in links {
-        match directory.symlink(&link.name, &link.target) {
-            Ok(()) => {}
-            // The others would fail alike.
-            Err(error) if is_read_only(&error) => return Err(error),
-            Err(error) => notices.push(error.into()),
+        let Some(first) = group.first() else { continue };
+        let directory = match open(&first.directory) {
+            Ok(directory) => directory,
+            Err(error) => {
+                notices.push(error.into());
+                continue;
+            }
+        };
+        for link in group {
+            match make(&directory, link) {
+                Ok(()) => {}
+                // The others would fail alike.
+                Err(error) if is_read_only(&error) => {
+                    notices.push(error.into());
+                    break;
+                }
+                Err(error) => notices.push(error.into()),
+            }
         }
     }
-    Ok(())
+    notices
 }
 
 fn is_read_only(error: &Error) -> bool {

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Entry, Kind};
+use super::{Entry, Kind, reopen};
 use crate::error::{Error, Result};
 
 /// One opened directory of a [`Root`](super::Root); names in it are single components.
@@ -36,6 +36,24 @@ impl Directory {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error(name, "reading its status", errno)),
         }
+    }
+
+    /// The bytes of the regular file `name` itself; a link, or more than `limit` bytes, is an error.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match fs::openat(&self.fd, self.component(name)?, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.error(name, "looking it up", errno)),
+        };
+        let entry: Entry =
+            fs::fstat(&fd).map_err(|errno| self.error(name, "reading its status", errno))?.into();
+        let path = self.path.join(name);
+        if entry.kind != Kind::File {
+            return Err(Error::WrongKind { path, kind: entry.kind.word(), wanted: Kind::File.word() });
+        }
+        let opened = reopen(fd.as_fd(), &entry).map_err(|errno| self.error(name, "opening it", errno))?;
+        opened.read(limit, path).map(Some)
     }
 
     /// The text of the symbolic link `name`; `None` where something else or nothing is there.
@@ -146,7 +164,11 @@ impl Directory {
         let fd = fs::openat(&self.fd, self.component(name)?, flags, mode).map_err(failed)?;
         let entry = Entry::from(fs::fstat(&fd).map_err(failed)?);
         if entry.kind != Kind::File {
-            return Err(Error::NotRegular { path: self.path.join(name), kind: entry.kind.word() });
+            return Err(Error::WrongKind {
+                path: self.path.join(name),
+                kind: entry.kind.word(),
+                wanted: Kind::File.word(),
+            });
         }
         if entry.size.saturating_add(bytes.len() as u64) > limit {
             fs::ftruncate(&fd, 0).map_err(failed)?;

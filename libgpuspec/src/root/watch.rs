@@ -1,19 +1,18 @@
 //! Noticing change in a tree: stamps of files, and inotify(7) on directories, polled by the reader.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use camino::Utf8Path;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, OFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Directory, Entry, Kind, Root};
-use crate::error::{Error, Result};
+use super::{Directory, Entry, Root};
+use crate::error::Result;
 
 /// What is different about a file whenever it, or what its name stands for, has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,28 +70,6 @@ impl Directory {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error(name, "reading its status", errno)),
         }
-    }
-
-    /// The bytes of the regular file `name`; a link, or more than `limit` bytes, is an error.
-    pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = match fs::openat(&self.fd, self.component(name)?, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(self.error(name, "opening it", errno)),
-        };
-        let entry: Entry = match fs::fstat(&fd) {
-            Ok(stat) => stat.into(),
-            Err(errno) => return Err(self.error(name, "reading its status", errno)),
-        };
-        let path = self.path.join(name);
-        if entry.kind != Kind::File {
-            return Err(Error::WrongKind { path, kind: entry.kind.word(), wanted: Kind::File.word() });
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(entry.size.min(limit)).unwrap_or(0) + 1);
-        let read = File::from(fd).take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|source| Error::Io { path: path.clone(), action: "reading it", source })?;
-        if bytes.len() as u64 > limit { Err(Error::TooLarge { path, limit }) } else { Ok(Some(bytes)) }
     }
 }
 
