@@ -198,9 +198,9 @@ fn a_cut_library_is_damaged_wherever_it_is_cut() {
         .filter(|line| !line.contains("needs=libc.so.6,lib"))
         .fold(String::new(), |page, line| page + line + "\n");
     let whole = elf::Stub::x86_64("libcuda.so.1").bytes();
+    let tree = Tree::build(&page);
+    let file = tree.path().join("usr/lib64/libcuda.so.580.95.05");
     for length in 1..whole.len() {
-        let tree = Tree::build(&page);
-        let file = tree.path().join("usr/lib64/libcuda.so.580.95.05");
         std::fs::write(&file, &whole[..length]).unwrap();
         let error = error::chain(&probe(&tree.host(), &NVIDIA, &search()).unwrap_err());
         assert!(error.starts_with(file.as_str()), "{length}: {error}");

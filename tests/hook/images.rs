@@ -113,7 +113,7 @@ const ODD_IMAGES: [(&str, &[&str], bool); 20] = [
     ("etc/ld.so.conf.d = file", &["etc/ld.so.conf.d"], true),
     ("etc/ld.so.conf.d -> OUTSIDE/lib", &["etc/ld.so.conf.d"], true),
     ("etc/ld.so.conf.d/00-gpuspec.conf -> OUTSIDE/file", &[], true),
-    ("etc/ld.so.conf.d/00-gpuspec.conf/", &["00-gpuspec.conf: writing it"], true),
+    ("etc/ld.so.conf.d/00-gpuspec.conf/", &["00-gpuspec.conf: a directory"], true),
     ("etc/ld.so.cache |", &["etc/ld.so.cache: a FIFO"], false),
     ("etc/ld.so.cache/", &["etc/ld.so.cache: a directory"], false),
     ("etc/ld.so.cache = garbage", &["etc/ld.so.cache: no loader cache"], false),

@@ -6,7 +6,7 @@ use super::request::directory;
 use super::{ETC, own_directory, own_file, own_text, replace};
 use crate::Root;
 use crate::error::Result;
-use crate::root::Directory;
+use crate::root::{Directory, Kind};
 
 const LIST_DIRECTORY: &str = "/etc/ld.so.conf.d";
 /// Sorts before the image's own lists: the first directory of a name wins.
@@ -29,9 +29,11 @@ pub(super) fn list(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result
         }
     }
     let directory = own_directory(root, LIST_DIRECTORY)?;
-    // Whatever else has our name is replaced.
-    match own_file(root, &Utf8Path::new(LIST_DIRECTORY).join(name), MAX_CONF) {
-        Ok(Some(old)) if old == text.as_bytes() => Ok(()),
+    // A link under our name is the image's doing.
+    let is_link = directory.entry(name)?.is_some_and(|entry| entry.kind == Kind::Symlink);
+    let old = if is_link { None } else { directory.read(name, MAX_CONF)? };
+    match old {
+        Some(old) if old == text.as_bytes() => Ok(()),
         _ => replace(&directory, name, text.as_bytes()),
     }
 }
