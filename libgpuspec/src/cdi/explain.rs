@@ -288,8 +288,10 @@ mod tests {
         let (tree, root, registry) = tree(&[("etc/cdi/x.yaml", &spec("env: [A=B]"))]);
         fs::set_permissions(tree.path().join("etc/cdi/x.yaml"), Permissions::from_mode(0o600)).unwrap();
         fs::set_permissions(tree.path().join("etc"), Permissions::from_mode(0o750)).unwrap();
+        // It can be passed through, and not be listed.
+        fs::set_permissions(tree.path().join("etc/cdi"), Permissions::from_mode(0o711)).unwrap();
         let closed = explain(&registry, &root, &root, "v.com/cc=0").closed;
-        let expected = [("/etc", 0o750), ("/etc/cdi/x.yaml", 0o600)];
+        let expected = [("/etc", 0o750), ("/etc/cdi", 0o711), ("/etc/cdi/x.yaml", 0o600)];
         assert_eq!(closed, expected.map(|(path, mode)| Closed { path: path.into(), mode }));
     }
 

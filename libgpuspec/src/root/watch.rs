@@ -165,3 +165,16 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_settled_once_the_clock_has_ticked() {
+        let fresh = tempfile::tempdir().unwrap();
+        let stamp = |path: &str| Root::open(path.into()).unwrap().stamp("/".into()).unwrap().unwrap().1;
+        assert!(!stamp(fresh.path().to_str().unwrap()).is_settled());
+        assert!(stamp(env!("CARGO_MANIFEST_DIR")).is_settled(), "the sources are older than their program");
+    }
+}

@@ -23,7 +23,7 @@ pub(super) struct SpecDirectory {
 /// A file as it was when it was last read.
 struct Seen {
     file: Arc<SpecFile>,
-    /// None where it cannot be trusted: then the file is read again at the next look.
+    /// None while a change could leave it the same: then the file is read again at the next look.
     stamp: Option<Stamp>,
     /// Where the file lies elsewhere, no watch on this directory tells of its changes.
     is_link: bool,
@@ -121,20 +121,11 @@ impl SpecDirectory {
     }
 
     /// What the watch tells of, and the links, of whose targets it tells nothing.
-    fn suspects(&mut self, changes: Option<&Changes>) -> Suspects {
+    fn suspects(&self, changes: Option<&Changes>) -> Suspects {
         let Some(changes) = changes else { return Suspects::All };
-        let mut names = BTreeSet::new();
-        for (_, name) in changes.names.iter().filter(|(number, _)| *number == self.priority) {
-            if is_spec_name(name) {
-                names.insert(name.clone());
-            }
-            // What is told of has changed, even where it was within one tick of the clock.
-            if let Some(seen) = self.files.get_mut(name) {
-                seen.stamp = None;
-            }
-        }
+        let told = changes.names.iter().filter(|(number, _)| *number == self.priority).map(|(_, name)| name);
         let untold = self.files.iter().filter(|(_, seen)| seen.is_link).map(|(name, _)| name);
-        names.extend(untold.cloned());
+        let names = told.filter(|name| is_spec_name(name)).chain(untold).cloned().collect();
         Suspects::These(names)
     }
 

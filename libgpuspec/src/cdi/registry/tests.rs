@@ -418,6 +418,19 @@ fn only_what_changed_is_read_again() {
 }
 
 #[test]
+fn an_unchanged_link_is_not_read_again_once_its_stamp_is_settled() {
+    for tree in [Tree::new(), Tree::unwatched()] {
+        tree.write("x", &spec("M", &["0"]));
+        std::os::unix::fs::symlink("/x", tree.path("a/x.yaml")).unwrap();
+        let started = std::time::Instant::now();
+        let same = || Arc::ptr_eq(&tree.registry.listing().files[0], &tree.registry.listing().files[0]);
+        while !same() {
+            assert!(started.elapsed().as_secs() < 20, "it is read each time");
+        }
+    }
+}
+
+#[test]
 fn a_flood_of_changes_loses_none() {
     let tree = Tree::new();
     tree.devices();

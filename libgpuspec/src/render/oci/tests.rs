@@ -185,6 +185,20 @@ fn mounts_are_sorted_by_depth_and_else_stay_in_order() {
 }
 
 #[test]
+fn many_mounts_of_one_depth_stay_in_order() {
+    let deep = |index: usize| index * 37 % 5;
+    let destination = |index: usize| format!("{}/{index}", "/x".repeat(deep(index)));
+    let mounts: Vec<Value> = (0..200).map(|index| json!({"destination": destination(index)})).collect();
+    let after = injected(&json!({"mounts": mounts}), "mounts: [{hostPath: /h, containerPath: /new}]");
+    let mut expected: Vec<(usize, String)> =
+        (0..200).map(|index| (deep(index), destination(index))).collect();
+    expected.push((0, "/new".to_owned()));
+    expected.sort_by_key(|(depth, _)| *depth);
+    let sorted = after["mounts"].as_array().unwrap().iter().map(|mount| text(mount, "destination").unwrap());
+    assert!(sorted.eq(expected.iter().map(|(_, destination)| destination)));
+}
+
+#[test]
 fn the_depth_of_a_path_is_that_of_its_clean_form() {
     for (path, slashes) in [
         ("", 0),
@@ -222,6 +236,7 @@ fn bind_mounts_are_id_mapped_in_a_user_namespace() {
     assert_eq!(options(user(), "type: bind"), json!(["idmap"]));
     assert_eq!(options(user(), "options: [bind, idmap]"), json!(["bind", "idmap"]));
     assert_eq!(options(user(), "options: [rbind, idmap]"), json!(["rbind", "idmap"]));
+    assert_eq!(options(user(), "options: [rbind, ridmap]"), json!(["rbind", "ridmap"]));
     assert_eq!(options(user(), "options: [ro], type: tmpfs"), json!(["ro"]));
     assert_eq!(options(json!([{"type": "mount"}]), "options: [bind]"), json!(["bind"]));
 }
