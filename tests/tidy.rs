@@ -10,9 +10,12 @@ const LONGEST_FILE: usize = 500;
 
 /// Words that only some files may hold: (word, paths that begin so).
 const ROOMS: [(&str, &[&str]); 7] = [
-    ("pathrs::", &["libgpuspec/src/root"]),
-    // umask(2) takes its type of a mode.
-    ("rustix::fs", &["libgpuspec/src/root", "oci-hook/src/main.rs", "cdi-gen/src/main.rs"]),
+    // umask(2) takes its type of a mode; a file in memory is in no tree.
+    (
+        "rustix::fs",
+        &["libgpuspec/src/root", "oci-hook/src/contract.rs", "oci-hook/src/sealed.rs", "cdi-gen/src/main.rs"],
+    ),
+    ("landlock::", &["oci-hook/src/sandbox.rs"]),
     ("serde_yaml::", &["libgpuspec/src/cdi/yaml"]),
     ("goblin::", &["libgpuspec/src/elf"]),
     ("oci_spec::", &["libgpuspec/src/cdi", "libgpuspec/src/render/oci"]),
@@ -64,6 +67,20 @@ fn each_crate_is_known_in_its_room_alone() {
             let used = text.lines().any(|line| line.contains(word) && !line.trim_start().starts_with("//"));
             assert!(allowed || !used, "{name}: {word} belongs to {rooms:?}");
         }
+    }
+}
+
+/// Crates forbid unsafe code at their root; the one with a room for it forbids it in every other file.
+#[test]
+fn unsafe_code_has_one_room() {
+    for (name, text) in sources() {
+        let is_root = ["libgpuspec/src/lib.rs", "cdi-gen/src/main.rs"].contains(&name.as_str());
+        let is_beside = name.starts_with("oci-hook/src/")
+            && !["oci-hook/src/main.rs", "oci-hook/src/descriptors.rs"].contains(&name.as_str());
+        let forbids = text.contains("\n#![forbid(unsafe_code)]\n");
+        assert!(forbids || !(is_root || is_beside), "{name}: forbid(unsafe_code) at its head");
+        let allows = text.contains("allow(unsafe_code)");
+        assert_eq!(allows, name == "oci-hook/src/descriptors.rs", "{name}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! cdi-gen: makes, checks and explains CDI specs for the GPUs of this host.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 mod convert;
 mod diff;

@@ -55,6 +55,7 @@
 //! # Ok::<(), libgpuspec::Error>(())
 //! ```
 
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod root;

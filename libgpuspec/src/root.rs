@@ -235,6 +235,11 @@ impl Root {
         self
     }
 
+    /// The directory's descriptor, for rules on what is below it.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+
     /// The directory's own path on this machine.
     pub fn path(&self) -> &Utf8Path {
         &self.path
@@ -377,13 +382,24 @@ impl Root {
 
     /// The directory at `path`, made with mode 0755 where it or a parent is missing.
     pub fn make_directory(&self, path: &Utf8Path) -> Result<Directory> {
+        const ACTION: &str = "making the directory";
         if let Some(directory) = self.directory(path)? {
             return Ok(directory);
         }
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        let made = pathrs::RootRef::from_fd(self.inner.as_fd()).mkdir_all(path.as_std_path(), &permissions);
-        let handle = made.map_err(|error| self.error(path, "making the directory", system(&error)))?;
-        Ok(Directory { fd: handle.into(), path: self.outside(path) })
+        let mut done = Utf8PathBuf::from("/");
+        let mut parent =
+            self.directory(&done)?.ok_or_else(|| self.error(&done, ACTION, Errno::NOENT.into()))?;
+        for name in path.as_str().split('/').filter(|name| !name.is_empty()) {
+            done.push(name);
+            // What is there already may be a link to a place inside; only a missing name is made.
+            parent = match self.directory(&done)? {
+                Some(directory) => directory,
+                None => parent
+                    .make(name, self.outside(&done))
+                    .map_err(|errno| self.error(&done, ACTION, errno.into()))?,
+            };
+        }
+        Ok(parent)
     }
 
     /// Whether a directory lies on the root's own mount, not on one that was put over a part of it.
@@ -394,8 +410,6 @@ impl Root {
 
     /// Opens a path inside this root, links followed inside; `None` where nothing is there.
     ///
-    /// The kernel is asked directly: a resolver around it looks up words for every error, and most
-    /// of discovery's questions have the answer no.
     fn at(&self, path: &Utf8Path, flags: OFlags, action: &'static str) -> Result<Option<OwnedFd>> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
@@ -429,12 +443,4 @@ fn descriptor_path(fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
     })?;
     let lossy = |text: std::ffi::IntoStringError| text.into_cstring().to_string_lossy().into_owned();
     Ok(text.into_string().unwrap_or_else(lossy).into())
-}
-
-/// The system's own error inside a resolver's.
-fn system(error: &pathrs::error::Error) -> io::Error {
-    if let pathrs::error::ErrorKind::OsError(Some(code)) = error.kind() {
-        return io::Error::from_raw_os_error(code);
-    }
-    io::Error::other(crate::error::chain(error))
 }

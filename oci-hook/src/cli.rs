@@ -1,5 +1,7 @@
 //! The command line: what was typed, and what it means.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};

@@ -1,20 +1,27 @@
 //! oci-hook: makes the driver usable inside a container that a runtime is about to start.
 //!
-//! state (standard input) → container's root → mounts → links, loader cache, loader configuration. Nothing
-//! is executed, and neither the environment nor the working directory is looked at: both can be the image's.
+//! state (standard input) → container's root → mounts → sandbox → links, loader cache, loader configuration.
+//! Nothing is executed but, where others could write to this program, a sealed copy of it; neither the
+//! environment nor the working directory is looked at: both can be the image's.
 
 mod cli;
+mod contract;
+mod descriptors;
 mod peer;
+mod report;
+mod sandbox;
+mod sealed;
 mod stdin;
 
 use std::process::ExitCode;
 
 use camino::Utf8Path;
 use libgpuspec::apply::{self, container};
-use libgpuspec::error::chain;
-use libgpuspec::{Error, Root};
+use libgpuspec::{Error, Notice, Root};
 
 use cli::{Command, Job};
+use report::Priority;
+use sandbox::Lost;
 
 /// One exit status a class of failure: a runtime that drops our words still reports the number.
 #[derive(Debug, Clone, Copy)]
@@ -27,47 +34,66 @@ enum Failure {
     Root = 67,
     /// A step that was required was not done.
     Required = 68,
+    /// The work did not end in time.
+    Deadline = 69,
+    /// The work could not be confined.
+    Sandbox = 70,
 }
 
 fn main() -> ExitCode {
-    // Directories and files get the modes we give them, whatever the runtime's caller had.
-    rustix::process::umask(rustix::fs::Mode::empty());
+    descriptors::close_inherited();
+    contract::enter();
     match cli::parse() {
-        Command::Apply(job) => match run(&job) {
+        Command::Apply(job) => match run(*job) {
             Ok(()) => ExitCode::SUCCESS,
-            Err((failure, error)) => {
-                eprintln!("oci-hook: {}", chain(&error));
+            Err((failure, notice)) => {
+                report::say(Priority::Error, &notice.0);
                 ExitCode::from(failure as u8)
             }
         },
         Command::Nothing => ExitCode::SUCCESS,
         Command::Unknown(name) => {
             // A spec made by a newer cdi-gen must not keep containers from starting.
-            eprintln!("oci-hook: `{name}` is no hook known to this version; nothing done");
+            report::say(
+                Priority::Warning,
+                &format!("`{name}` is no hook known to this version; nothing done"),
+            );
             ExitCode::SUCCESS
         }
     }
 }
 
-fn run(job: &Job) -> Result<(), (Failure, Error)> {
-    let state = state(job).and_then(|bytes| container::State::parse(&bytes));
-    let path = state.map_err(|error| (Failure::State, error))?.root();
-    let root = container::open(&path.map_err(|error| (Failure::Config, error))?);
-    let undone = apply::apply(&root.map_err(|error| (Failure::Root, error))?, &job.request);
-    for one in &undone {
-        eprintln!("oci-hook: {}", one.notice);
+fn run(job: Job) -> Result<(), (Failure, Notice)> {
+    if let Err(error) = sealed::ensure() {
+        report::say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));
     }
-    match undone.iter().find(|one| job.required.contains(&one.step)) {
+    let Job { request, required, state } = job;
+    let failed = |failure: Failure| move |error: Error| (failure, error.into());
+    let bytes = read_state(state.as_deref()).map_err(failed(Failure::State))?;
+    let state = container::State::parse(&bytes).map_err(failed(Failure::State))?;
+    let path = state.root().map_err(failed(Failure::Config))?;
+    let root = container::open(&path).map_err(failed(Failure::Root))?;
+    let mut undone = apply::mount(&root, &request);
+    undone.extend(sandbox::run(root, move |root| apply::edit(root, &request)).map_err(lost)?);
+    for one in &undone {
+        report::say(Priority::Warning, &one.notice.0);
+    }
+    match undone.into_iter().find(|one| required.contains(&one.step)) {
         None => Ok(()),
-        Some(one) => Err((Failure::Required, Error::Container(format!("required: {}", one.notice)))),
+        Some(one) => Err((Failure::Required, Notice(format!("required, and not done: {}", one.notice)))),
+    }
+}
+
+fn lost(lost: Lost) -> (Failure, Notice) {
+    match lost {
+        Lost::Deadline => (Failure::Deadline, Notice(format!("not done after {:?}", sandbox::DEADLINE))),
+        Lost::Sandbox(reason) => (Failure::Sandbox, Notice(reason)),
     }
 }
 
 /// The state's bytes, from standard input or from the file that was named.
-fn state(job: &Job) -> Result<Vec<u8>, Error> {
-    let Some(path) = job.state.as_deref().map(Utf8Path::new) else {
-        return stdin::read(container::MAX_STATE);
-    };
+fn read_state(file: Option<&str>) -> Result<Vec<u8>, Error> {
+    let Some(path) = file.map(Utf8Path::new) else { return stdin::read(container::MAX_STATE) };
     let (parent, name) =
         path.parent().zip(path.file_name()).filter(|_| path.is_absolute()).ok_or_else(|| {
             Error::Container(format!("its state is said to be in `{path}`: give an absolute path, or none"))

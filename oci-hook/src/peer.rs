@@ -1,5 +1,7 @@
 //! The verbs of nvidia-cdi-hook, so that a link of that name to this program serves specs made for it.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 
 use camino::Utf8PathBuf;

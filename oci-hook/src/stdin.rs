@@ -1,5 +1,7 @@
 //! Standard input, read whole within a limit of bytes and of time.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -9,7 +11,7 @@ use libgpuspec::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A runtime writes the state at once and closes its end.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// All bytes up to the end, or one more than `limit` of them.
 pub(crate) fn read(limit: u64) -> Result<Vec<u8>> {

@@ -142,6 +142,16 @@ impl Directory {
         }
     }
 
+    /// The directory `name` in this one, which it makes; another's that came first is taken, a link is not followed.
+    pub(super) fn make(&self, name: &str, path: Utf8PathBuf) -> rustix::io::Result<Directory> {
+        match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Directory { fd: fs::openat(&self.fd, name, flags, Mode::empty())?, path })
+    }
+
     /// Gives the directory itself this mode.
     pub fn set_mode(&self, mode: u32) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,0 +1,33 @@
+//! What the process gives up before it reads a byte: leave to be looked into, and resources without bound.
+
+#![forbid(unsafe_code)]
+
+use rustix::fs::Mode;
+use rustix::process::{self, DumpableBehavior, Resource, Rlimit};
+
+/// Larger than any loader cache that is written (libgpuspec's own limit is 16 MiB).
+const MAX_FILE: u64 = 32 << 20;
+
+const LIMITS: [(Resource, u64); 5] = [
+    (Resource::Core, 0),
+    (Resource::Cpu, 10),
+    (Resource::As, 2 << 30),
+    (Resource::Nofile, 64),
+    (Resource::Fsize, MAX_FILE),
+];
+
+/// Sets limits, forbids others to trace this process, and leaves the directory that it was started in.
+///
+/// Nothing of it is worth a container that does not start: each is one more obstacle, not the wall.
+pub(crate) fn enter() {
+    // Directories and files get the modes we give them, whatever the runtime's caller had.
+    process::umask(Mode::empty());
+    let _ = process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    for (resource, most) in LIMITS {
+        let old = process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let limit = Some(most.min(old));
+        let _ = process::setrlimit(resource, Rlimit { current: limit, maximum: limit });
+    }
+    // runc starts hooks in the image's root directory.
+    let _ = process::chdir("/");
+}
