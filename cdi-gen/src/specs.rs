@@ -25,7 +25,7 @@ impl SpecDirs {
     /// The registry of these directories on this machine.
     pub(crate) fn registry(&self) -> Result<Registry> {
         let directories = self.directories.iter().map(|path| absolute(path)).collect::<Result<Vec<_>>>()?;
-        Ok(Registry::new(Root::open(Utf8Path::new("/"))?, &directories))
+        Ok(Registry::unwatched(Root::open(Utf8Path::new("/"))?, &directories))
     }
 }
 

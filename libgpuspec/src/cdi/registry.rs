@@ -193,11 +193,21 @@ impl Registry {
     ///
     /// Nothing is read before the first question.
     pub fn new(root: Root, directories: &[Utf8PathBuf]) -> Registry {
+        Registry::watched(root, directories, Watch::new().ok())
+    }
+
+    /// The same for a program that asks once and ends: every question looks at every file.
+    ///
+    /// The kernel takes some 10 ms to give up a queue of changes.
+    pub fn unwatched(root: Root, directories: &[Utf8PathBuf]) -> Registry {
+        Registry::watched(root, directories, None)
+    }
+
+    fn watched(root: Root, directories: &[Utf8PathBuf], watch: Option<Watch>) -> Registry {
         let defaults = DEFAULT_DIRECTORIES.map(Utf8PathBuf::from);
         let paths = if directories.is_empty() { &defaults } else { directories };
         let directories = paths.iter().enumerate().map(|(priority, path)| SpecDirectory::new(path, priority));
-        let state =
-            State { directories: directories.collect(), index: Index::default(), watch: Watch::new().ok() };
+        let state = State { directories: directories.collect(), index: Index::default(), watch };
         Registry { root, state: Mutex::new(state) }
     }
 
@@ -222,10 +232,27 @@ impl Registry {
         find(&self.fresh(), device)
     }
 
+    /// Where some device of this kind comes from.
+    pub fn of_kind(&self, kind: &str) -> Option<Found> {
+        let state = self.fresh();
+        let devices = state.index.listing().devices;
+        let device = devices.iter().find(|device| device.split('=').next() == Some(kind))?;
+        find(&state, device).ok()
+    }
+
     /// All that these devices need, in the order of the names; a name given twice counts twice.
     ///
     /// The edits that a spec makes for all its devices come before those of its first device here.
     pub fn resolve<S: AsRef<str>>(&self, devices: &[S]) -> Result<ContainerEdits, Vec<Unresolved>> {
+        self.resolve_with(devices, |_, edits| edits.clone())
+    }
+
+    /// The same, each spec's edits as `change` leaves them.
+    pub fn resolve_with<S: AsRef<str>>(
+        &self,
+        devices: &[S],
+        mut change: impl FnMut(&Spec, &ContainerEdits) -> ContainerEdits,
+    ) -> Result<ContainerEdits, Vec<Unresolved>> {
         let found = {
             let state = self.fresh();
             devices.iter().map(|device| find(&state, device.as_ref())).collect::<Vec<_>>()
@@ -234,7 +261,7 @@ impl Registry {
         for found in found {
             match found {
                 Err(reason) => unresolved.push(reason),
-                Ok(found) => append(&mut edits, &found, &mut met),
+                Ok(found) => append(&mut edits, &found, &mut met, &mut change),
             }
         }
         if unresolved.is_empty() { Ok(edits) } else { Err(unresolved) }
@@ -307,13 +334,18 @@ fn hint(state: &State, name: &super::QualifiedName) -> String {
     }
 }
 
-fn append(edits: &mut ContainerEdits, found: &Found, met: &mut Vec<Arc<SpecFile>>) {
+fn append(
+    edits: &mut ContainerEdits,
+    found: &Found,
+    met: &mut Vec<Arc<SpecFile>>,
+    change: &mut impl FnMut(&Spec, &ContainerEdits) -> ContainerEdits,
+) {
     let (Some(spec), Some(device)) = (found.spec(), found.device()) else { return };
     if !met.iter().any(|file| Arc::ptr_eq(file, &found.file)) {
         met.push(Arc::clone(&found.file));
-        edits.append(&spec.container_edits);
+        edits.append(&change(spec, &spec.container_edits));
     }
-    edits.append(&device.container_edits);
+    edits.append(&change(spec, &device.container_edits));
 }
 
 /// Whether a directory entry of this name is a spec: the extension decides, exactly.
