@@ -19,7 +19,7 @@ export CARGO_TERM_COLOR=never
 # What a reader and a compiler may complain about: nothing.
 stage_lint() {
   check 'cargo fmt' cargo fmt --check
-  check 'cargo clippy' cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+  check 'cargo clippy' cargo clippy --quiet --locked --workspace --all-features --all-targets -- -D warnings
   check 'cargo doc' env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps
   check 'cargo deny' deny
   check 'the listing of the public interface changed with a line in the changelog' interface_told
@@ -46,7 +46,7 @@ shell_scripts() {
 }
 
 # What needs neither root nor a network; the lists of the real drivers' files too, once the stage before has run.
-stage_unit() { cargo_tests 'cargo test' --workspace; }
+stage_unit() { cargo_tests 'cargo test' --workspace --all-features; }
 
 # The real drivers as driver roots: fetched, unpacked, installed.
 stage_drivers() {
@@ -71,6 +71,7 @@ stage_podman() {
   check 'release build' build_programs
   run_script "$here/e2e/podman.sh" 550
   run_script "$here/e2e/podman.sh" 535
+  run_script "$here/e2e/hooks.sh" 550
 }
 
 stage_demo() {

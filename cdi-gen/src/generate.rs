@@ -56,7 +56,7 @@ impl Generate {
         let policy = Policy {
             driver_root: host.driver.absolute_path()?,
             dev_root: host.dev.absolute_path()?,
-            hook: hook::path(self.hook_path.as_deref())?,
+            hook: hook::path(self.hook_path.as_deref(), "oci-hook")?,
             host_tools: if self.host_tools { HostTools::Mount } else { HostTools::Skip },
         };
         let Some(spec) = self.target.fit(plan(VENDOR, &inventory, &policy)) else {

@@ -7,14 +7,14 @@ use libgpuspec::{Root, elf};
 
 use crate::{output, specs};
 
-/// Where packages put the hook.
-const INSTALLED: &str = "/usr/libexec/libgpuspec/oci-hook";
+/// Where packages put the hooks.
+const INSTALLED: &str = "/usr/libexec/libgpuspec";
 
-/// The path a spec shall name.
+/// The path of the hook `program` that a spec or an entry of hooks.d shall name.
 ///
 /// A hook that the caller names is only warned about; one that was found must be a static binary that
 /// nobody but root can replace, since container engines run it as root.
-pub(crate) fn path(named: Option<&Utf8Path>) -> Result<Utf8PathBuf> {
+pub(crate) fn path(named: Option<&Utf8Path>, program: &str) -> Result<Utf8PathBuf> {
     let machine = Root::open(Utf8Path::new("/"))?;
     if let Some(named) = named {
         let path = specs::absolute(named)?;
@@ -23,22 +23,17 @@ pub(crate) fn path(named: Option<&Utf8Path>) -> Result<Utf8PathBuf> {
         }
         return Ok(path);
     }
-    let path = if machine.target(Utf8Path::new(INSTALLED))?.is_some() {
-        INSTALLED.into()
-    } else {
-        beside_this_program()?
+    let installed = Utf8Path::new(INSTALLED).join(program);
+    let path = match machine.target(&installed)? {
+        Some(_) => installed.clone(),
+        None => Utf8PathBuf::try_from(std::env::current_exe()?)?.with_file_name(program),
     };
     match fault(&machine, &path)? {
         None => Ok(machine.resolve(&path)?.unwrap_or(path)),
         Some(fault) => bail!(
-            "{fault}; engines run the hook as root: install it as {INSTALLED}, or name one by --hook-path"
+            "{fault}; engines run the hook as root: install it as {installed}, or name one by --hook-path"
         ),
     }
-}
-
-fn beside_this_program() -> Result<Utf8PathBuf> {
-    let program = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-    Ok(program.with_file_name("oci-hook"))
 }
 
 /// What is wrong with a hook at this path, in words.

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use camino::Utf8Path;
 use libgpuspec::Root;
 use libgpuspec::cdi::{self, Spec};
+use libgpuspec::plan::is_ours;
 use libgpuspec::render::spec::Format;
 use libgpuspec::root::{Directory, Durability};
 
@@ -158,10 +159,4 @@ fn common(one: &Spec, other: &Spec) -> Vec<String> {
     let names: BTreeSet<&str> = one.devices.iter().map(|device| device.name.as_str()).collect();
     let same = other.devices.iter().filter(|device| names.contains(device.name.as_str()));
     same.map(|device| format!("{}={}", other.kind, device.name)).collect()
-}
-
-/// Whether this program made a spec: only its own hook has this name and verb.
-fn is_ours(spec: &Spec) -> bool {
-    let ours = |args: &[String]| matches!(args, [name, verb, ..] if name == "oci-hook" && verb == "create-container");
-    spec.container_edits.hooks.iter().any(|hook| ours(&hook.args))
 }

@@ -30,6 +30,7 @@
 //! | [`inventory`], [`probe`] | what is there, and how it is found |
 //! | [`policy`], [`plan`](mod@plan) | what is asked for, and what follows |
 //! | [`cdi`] | the specification: documents, rules, directories of specs |
+//! | [`request`] | what a container asks for, and who lets it |
 //! | [`render`] | other programs' formats |
 //! | [`apply`] | what is done in a container's root |
 //!
@@ -73,6 +74,7 @@ pub mod apply;
 pub mod cdi;
 pub mod plan;
 pub mod render;
+pub mod request;
 
 pub mod error;
 pub mod notice;

@@ -53,6 +53,12 @@ pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
     spec
 }
 
+/// Whether a spec was made here: only our own hook has this name and verb.
+pub fn is_ours(spec: &Spec) -> bool {
+    let hooks = &spec.container_edits.hooks;
+    hooks.iter().any(|hook| matches!(hook.args.as_slice(), [name, verb, ..] if name == "oci-hook" && verb == "create-container"))
+}
+
 /// The parts of the inventory that a container shall see.
 struct Wanted<'a> {
     vendor: &'a Vendor,

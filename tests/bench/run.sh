@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How fast and how small: generate on the real driver tree, the hook, whole podman runs. See README.md beside this.
-# Usage: tests/bench/run.sh [generate|hook|podman]…   (none: all; root, since it starts containers and mounts)
+# How fast and how small: generate on the real driver tree, the hooks, whole podman runs. See README.md beside this.
+# Usage: tests/bench/run.sh [generate|hook|precreate|podman]…   (none: all; root, since it starts containers and mounts)
 # ROUNDS=n sets how often each command runs.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -56,6 +56,23 @@ bench_hook() {
   umount "$root"
 }
 
+# oci-hook-inject as podman calls it, with podman's own config and one spec of 64 mounts (and a hook, and two GPUs).
+bench_precreate() {
+  generate_json | jq '.containerEdits.mounts |= (. + [range(64 - length) | {hostPath: "/bench/\(.)", containerPath: "/bench/\(.)",
+    options: ["ro", "nosuid", "nodev", "bind"]}])' >/etc/cdi/nvidia.json
+  mkdir "$ROOM/hooks.d"
+  jq -n --arg out "$ROOM/config.json" '{version: "1.0.0", hook: {path: "/bin/sh", args: ["sh", "-c", "tee \($out)"]},
+    when: {always: true}, stages: ["precreate"]}' >"$ROOM/hooks.d/tee.json"
+  podman --hooks-dir "$ROOM/hooks.d" run --rm --env NVIDIA_VISIBLE_DEVICES=all "$IMAGE" true
+  say "oci-hook-inject precreate, $(jq '.containerEdits.mounts | length' /etc/cdi/nvidia.json) mounts, a config of $(stat -c %s "$ROOM/config.json") bytes"
+  say 'the second line: a container that asks for nothing'
+  STDIN=$ROOM/config.json measure "${ROUNDS:-200}" /bin/true "$(built oci-hook-inject) precreate" \
+    "$(built oci-hook-inject) precreate --device nvidia.com/gpu=all" \
+    "$(built oci-hook-inject) precreate --allow-environment nvidia.com/gpu"
+  rm /etc/cdi/nvidia.json
+  stat -c 'the binary has %s bytes' "$(built oci-hook-inject)"
+}
+
 bench_podman() {
   local runtime
   generate_json >/etc/cdi/nvidia.json
@@ -85,7 +102,7 @@ inside() {
 case ${1:-} in
   inside) inside "${@:2}" ;;
   *)
-    [ $# -gt 0 ] || set -- generate hook podman
+    [ $# -gt 0 ] || set -- generate hook precreate podman
     is_root || die 'needs root, for containers and mounts'
     prepare_cache
     need_rust

@@ -26,11 +26,12 @@ built() {
   printf '%s\n' "${CARGO_TARGET_DIR:-$CHECKOUT/target}/$target/release/$1"
 }
 
-# The two programs, as a user would build them. One package a command: cargo unifies features within one.
+# The programs, as a user would build them. One package a command: cargo unifies features within one.
 build_programs() {
   (
     cd "$CHECKOUT" || exit
     cargo build --quiet --locked --release --package oci-hook
+    cargo build --quiet --locked --release --package oci-hook --bin oci-hook-inject --features inject
     cargo build --quiet --locked --release --package cdi-gen
   )
 }

@@ -1,6 +1,7 @@
 //! A vendor as a value: tables of what its driver is made of, and the readers of its kernel files.
 
 pub mod nvidia;
+pub mod requests;
 
 use crate::Notice;
 use crate::error::Result;

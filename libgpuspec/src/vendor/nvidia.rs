@@ -1,6 +1,7 @@
 //! NVIDIA: what the driver is made of. Adding a library is adding a line.
 
 mod kernel;
+pub mod requirements;
 
 use super::{Destination, FileRule, LibraryRule, Place, Source, Vendor};
 use crate::inventory::Capability::{Compute, Display, Graphics, Ngx, Utility, Video};

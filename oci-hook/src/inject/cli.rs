@@ -1,0 +1,92 @@
+//! The command line: the stage, and what the entry of hooks.d lets a container have.
+
+use std::ffi::OsString;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand};
+use libgpuspec::cdi::QualifiedName;
+use libgpuspec::request::Rules;
+
+const EXIT_STATUS: &str = "Exit status: 0 done; 2 usage; 65 the input cannot be used; 80 the container's request cannot be meant, \
+    81 a device does not resolve, 82 a condition of the image is not met, 83 a device has no node here, \
+    84 a file of this machine cannot be read or written";
+
+/// Gives containers the CDI devices they may ask for; engines run it as an entry of hooks.d tells them.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    stage: Stage,
+}
+
+#[derive(Debug, Subcommand)]
+enum Stage {
+    /// Edits an OCI config before the container is created: standard input to standard output (podman)
+    Precreate(Entry),
+    #[command(external_subcommand)]
+    Unknown(Vec<OsString>),
+}
+
+/// What an entry of hooks.d says.
+#[derive(Debug, Args)]
+pub(crate) struct Entry {
+    /// Give every container this device
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device)]
+    devices: Vec<String>,
+    /// Let a container's cdi.k8s.io/… annotations ask for devices of this kind
+    #[arg(long = "allow-annotations", value_name = "VENDOR/CLASS", value_parser = kind)]
+    annotations: Vec<String>,
+    /// Let a container's variables (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES …) ask for devices of this kind;
+    /// an image can set them
+    #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
+    environment: Vec<String>,
+    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    pub(crate) spec_directories: Vec<Utf8PathBuf>,
+    /// The directory below which dev/… is looked for
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) dev_root: Utf8PathBuf,
+    /// The directory below which proc/… is looked for
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) proc_root: Utf8PathBuf,
+    /// The directory below which sys/… is looked for
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) sys_root: Utf8PathBuf,
+}
+
+impl Entry {
+    /// Who may ask for what.
+    pub(crate) fn rules(&self) -> Rules {
+        let (devices, annotations) = (self.devices.clone(), self.annotations.clone());
+        Rules { devices, annotations, environment: self.environment.clone() }
+    }
+}
+
+fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+    text.parse().map(|name: QualifiedName| name.to_string())
+}
+
+fn kind(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+    // A kind is a qualified name without its device.
+    device(&format!("{text}=x")).map(|_| text.to_owned())
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// The stage of this name.
+    Precreate(Entry),
+    /// Nothing: a stage by a name not known here.
+    Unknown(String),
+}
+
+/// Reads the command line; a usage error ends the process with status 2.
+pub(crate) fn parse() -> Command {
+    match Cli::parse().stage {
+        Stage::Precreate(entry) => Command::Precreate(entry),
+        Stage::Unknown(words) => {
+            let name = words.first().map(|name| name.to_string_lossy().into_owned());
+            Command::Unknown(name.unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! oci-hook-inject: gives a container the devices it may ask for, where its engine knows nothing of CDI.
+//!
+//! `precreate`: config (standard input) → request → specs → config (standard output). Arguments come from an
+//! entry of hooks.d, which is root's; the config is the container's own word.
+
+mod cli;
+mod precreate;
+#[path = "../stdin.rs"]
+mod stdin;
+
+use std::process::ExitCode;
+
+use libgpuspec::error::chain;
+
+use cli::Command;
+
+/// One exit status a class of failure: an engine that drops our words still reports the number.
+#[derive(Debug, Clone, Copy)]
+enum Class {
+    /// What is on standard input cannot be used.
+    Input = 65,
+    /// The container asks for what cannot be meant.
+    Request = 80,
+    /// A device does not resolve.
+    Unresolved = 81,
+    /// The host is not as the image wants it.
+    Condition = 82,
+    /// A device has no node here, or the config is of a shape that cannot be edited.
+    Edit = 83,
+    /// A file of this machine cannot be read, or the result cannot be written.
+    Machine = 84,
+}
+
+/// Why nothing was done.
+#[derive(Debug)]
+struct Failure {
+    class: Class,
+    reason: String,
+}
+
+impl Failure {
+    fn new(class: Class, error: &dyn std::error::Error) -> Failure {
+        Failure { class, reason: chain(error) }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match cli::parse() {
+        Command::Precreate(entry) => precreate::run(&entry),
+        Command::Unknown(name) => {
+            // An entry of hooks.d made for a newer version must not keep containers from starting.
+            eprintln!("oci-hook-inject: `{name}` is no stage known to this version; nothing done");
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { class, reason }) => {
+            eprintln!("oci-hook-inject: {reason}");
+            ExitCode::from(class as u8)
+        }
+    }
+}

@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# GPUs for containers whose engine is not asked for a CDI device: podman with an entry of hooks.d (precreate).
+# Usage: tests/e2e/hooks.sh [550|535]   (root; everything else it needs it installs, or it says what is missing)
+set -euo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+for part in common report apt rust driver host image podman; do
+  # shellcheck source=/dev/null
+  . "$here/../lib/$part.sh"
+done
+
+DRIVER=${1:-550}
+GPU=nvidia.com/gpu
+
+# ---- what must be there ------------------------------------------------------------------------------------------
+
+why_not() {
+  need podman=podman crun=crun runc=runc jq=jq || { echo 'needs podman, crun, runc and jq'; return; }
+  mknod -m 0600 "$ROOM/node" c 195 254 || echo 'needs CAP_MKNOD'
+}
+
+prepare() {
+  need_rust
+  build_programs
+  driver_installed "$DRIVER"
+  mkdir "$ROOM/host" "$ROOM/hooks.d"
+  simulated_host "$ROOM/host" "$(driver_version "$DRIVER")"
+  gcc -O2 -o "$ROOM/probe" "$here/probe.c" -ldl
+  generate --install
+}
+
+of_the_host() {
+  "$(built cdi-gen)" "$1" --driver-root "$CACHE/driver-$DRIVER/installed" --dev-root "$ROOM/host" \
+    --proc-root "$ROOM/host" --sys-root "$ROOM/host" "${@:2}"
+}
+generate() { of_the_host generate --hook-path "$(built oci-hook)" "$@"; }
+
+# entry ARG…: the one entry of hooks.d. What cdi-gen cannot know is where this host's /proc and /sys are simulated.
+entry() {
+  "$(built cdi-gen)" hooks install --hooks-dir "$ROOM/hooks.d" --hook-path "$(built oci-hook-inject)" "$@" 2>/dev/null
+  jq --arg host "$ROOM/host" '.hook.args += ["--proc-root", $host, "--sys-root", $host, "--dev-root", $host]' \
+    "$ROOM/hooks.d/gpuspec.json" >"$ROOM/entry"
+  cp "$ROOM/entry" "$ROOM/hooks.d/gpuspec.json"
+}
+
+box() {
+  timeout --kill-after=10 90 podman --hooks-dir "$ROOM/hooks.d" --runtime "/usr/bin/$RUNTIME" run --rm --timeout 60 \
+    --volume "$ROOM/probe:/probe:ro" "$@"
+}
+
+equal() { diff -u --label "$1, expected" --label "$1, found" <([ -z "$2" ] || printf '%s\n' "$2") -; }
+holds() { grep -F -- "$1" || { echo "missing: $1"; return 1; }; }
+refused() { if "$@" 2>"$ROOM/err"; then echo 'it started'; return 1; fi; }
+
+# ---- podman's containers ------------------------------------------------------------------------------------------
+
+ALL=$'cuInit 100\nnvmlInit_v2 9\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO'
+
+device_for_everybody() {
+  entry --device $GPU=all
+  box "$IMAGE" /probe cuda nvml /dev/nvidia0 /dev/nvidia1 | equal answers "$ALL"
+}
+
+an_image_asks() {
+  entry --allow-environment $GPU
+  box --env NVIDIA_VISIBLE_DEVICES=all "$IMAGE" /probe cuda nvml /dev/nvidia0 /dev/nvidia1 | equal answers "$ALL"
+  box --env NVIDIA_VISIBLE_DEVICES=1 "$IMAGE" /probe cuda /dev/nvidia0 /dev/nvidia1 |
+    equal answers $'cuInit 100\nopen /dev/nvidia0 ENOENT\nopen /dev/nvidia1 ENXIO'
+  box --env NVIDIA_VISIBLE_DEVICES=all "$IMAGE" printenv NVIDIA_VISIBLE_DEVICES | equal variable void
+}
+
+an_image_is_not_heard() {
+  local variable
+  entry --allow-annotations $GPU
+  box --env NVIDIA_VISIBLE_DEVICES=all "$IMAGE" /probe /dev/nvidia0 | equal answers 'open /dev/nvidia0 ENOENT'
+  entry --allow-environment $GPU
+  for variable in void ''; do
+    box --env NVIDIA_VISIBLE_DEVICES=$variable "$IMAGE" /probe /dev/nvidia0 | equal answers 'open /dev/nvidia0 ENOENT'
+  done
+  box --annotation cdi.k8s.io/x=$GPU=all "$IMAGE" /probe /dev/nvidia0 | equal answers 'open /dev/nvidia0 ENOENT'
+}
+
+an_annotation_asks() {
+  entry --allow-annotations $GPU
+  box --annotation cdi.k8s.io/x=$GPU=0 "$IMAGE" /probe cuda /dev/nvidia0 /dev/nvidia1 |
+    equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENOENT'
+}
+
+the_driver_alone() {
+  entry --allow-environment $GPU
+  box --env NVIDIA_VISIBLE_DEVICES=none "$IMAGE" /probe nvml /dev/nvidia0 | equal answers $'nvmlInit_v2 9\nopen /dev/nvidia0 ENOENT'
+}
+
+capabilities_are_a_filter() {
+  entry --allow-environment $GPU
+  box --env NVIDIA_VISIBLE_DEVICES=all --env NVIDIA_DRIVER_CAPABILITIES=utility "$IMAGE" sh -c \
+    '/probe nvml; nvidia-smi >/dev/null 2>&1; echo $?; ldconfig -p | grep -c libcuda; find / -xdev -name "libcuda*" | wc -l' |
+    equal answers $'nvmlInit_v2 9\n9\n0\n0'
+}
+
+conditions_are_checked() {
+  entry --allow-environment $GPU
+  box --env NVIDIA_VISIBLE_DEVICES=all --env 'NVIDIA_REQUIRE_CUDA=cuda>=12.0 driver>=1' "$IMAGE" /probe cuda | equal answers 'cuInit 100'
+  refused box --env NVIDIA_VISIBLE_DEVICES=all --env 'NVIDIA_REQUIRE_CUDA=cuda>=99.0' "$IMAGE" true
+}
+
+unknown_devices_are_refused() {
+  entry --allow-environment $GPU
+  refused box --env NVIDIA_VISIBLE_DEVICES=7 "$IMAGE" true
+}
+
+checks() {
+  check "$RUNTIME: precreate: a device for every container" device_for_everybody
+  check "$RUNTIME: precreate: NVIDIA_VISIBLE_DEVICES asks, where it may" an_image_asks
+  check "$RUNTIME: precreate: and is not heard where it may not" an_image_is_not_heard
+  check "$RUNTIME: precreate: an annotation asks, where it may" an_annotation_asks
+  check "$RUNTIME: precreate: none is the driver without a GPU" the_driver_alone
+  check "$RUNTIME: precreate: capabilities are a filter" capabilities_are_a_filter
+  check "$RUNTIME: precreate: NVIDIA_REQUIRE_CUDA is checked" conditions_are_checked
+  check "$RUNTIME: precreate: an unknown GPU keeps the container from starting" unknown_devices_are_refused
+}
+
+# ---- the capabilities of a real driver's files --------------------------------------------------------------------
+
+# What the vendor's table tells of a file by its name is what the inventory found it to serve.
+capabilities_agree() {
+  local capability
+  of_the_host inventory --json >"$ROOM/inventory"
+  for capability in compute utility video graphics display ngx; do
+    jq -n --arg want "NVIDIA_DRIVER_CAPABILITIES=$capability,compat32" '{process: {env: ["NVIDIA_VISIBLE_DEVICES=all", $want]}}' |
+      "$(built oci-hook-inject)" precreate --allow-environment $GPU | jq -r '.mounts[]?.source' | sort -u >"$ROOM/found"
+    jq -r --arg want $capability --arg root "$CACHE/driver-$DRIVER/installed" '(.libraries + .files)[] |
+      select(.host_tool | not) | select(.capabilities | index($want)) | $root + .path' "$ROOM/inventory" | sort -u >"$ROOM/expected"
+    [ -s "$ROOM/expected" ]
+    diff -u --label "$capability, inventory" --label "$capability, injected" "$ROOM/expected" "$ROOM/found"
+  done
+}
+
+all_checks() {
+  local reason
+  reason=$(why_not)
+  [ -z "$reason" ] || {
+    skip "hooks.d, driver $DRIVER" "$reason"
+    return
+  }
+  prepare
+  podman_room
+  debian_image
+  check "driver $DRIVER: capabilities by name are those of the inventory" capabilities_agree
+  for RUNTIME in crun runc; do
+    if timeout 90 podman --runtime "/usr/bin/$RUNTIME" run --rm "$IMAGE" true 2>"$ROOM/err"; then
+      checks
+    else
+      skip "hooks.d with $RUNTIME, driver $DRIVER" "a plain container does not start here: $(tail -n 1 "$ROOM/err")"
+    fi
+  done
+}
+
+case ${2:-} in
+  inside) all_checks ;;
+  *)
+    prepare_cache
+    if is_root; then
+      in_private_mounts "$0" "$DRIVER" inside
+    else
+      skip "hooks.d, driver $DRIVER" 'needs root (mknod, podman with device nodes)'
+    fi
+    report
+    ;;
+esac
