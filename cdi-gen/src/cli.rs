@@ -7,6 +7,7 @@ use crate::convert::Convert;
 use crate::diff::Diff;
 use crate::explain::Explain;
 use crate::generate::Generate;
+use crate::hooks::Hooks;
 use crate::inject::Inject;
 use crate::inventory::InventoryCommand;
 use crate::list::List;
@@ -29,6 +30,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Generate(Generate),
+    #[command(subcommand)]
+    Hooks(Hooks),
     Inventory(InventoryCommand),
     List(List),
     Inject(Inject),
@@ -44,6 +47,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<Status> {
         match self {
             Command::Generate(command) => command.run(),
+            Command::Hooks(command) => command.run(),
             Command::Inventory(command) => command.run(),
             Command::List(command) => command.run(),
             Command::Inject(command) => command.run(),

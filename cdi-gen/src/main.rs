@@ -9,6 +9,7 @@ mod discovery;
 mod explain;
 mod generate;
 mod hook;
+mod hooks;
 mod inject;
 mod install;
 mod inventory;

@@ -1,0 +1,212 @@
+//! `cdi-gen hooks`: the entry of hooks.d by which an engine runs oci-hook-inject for its containers.
+//!
+//! The entry is root's, and says who may ask for what; see oci-hooks(5) for its format.
+
+use anyhow::{Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Subcommand, ValueEnum};
+use libgpuspec::Root;
+use libgpuspec::cdi::QualifiedName;
+use libgpuspec::root::Durability;
+use serde_json::{Value, json};
+
+use crate::hook;
+use crate::output::{self, Status};
+use crate::specs::absolute;
+
+const PROGRAM: &str = "oci-hook-inject";
+/// One name in all directories: an entry in /etc hides one of the same name in /usr/share.
+const NAME: &str = "gpuspec.json";
+/// The largest entry that is read; a hundred times the largest seen.
+const MAX_ENTRY: u64 = 64 << 10;
+/// Seconds the hook may take; it needs a hundredth of one.
+const TIMEOUT: u64 = 10;
+
+/// Writes, removes and shows the entry of hooks.d that gives containers GPUs without CDI of their engine's.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hooks {
+    /// Writes the entry, in place of an earlier one of ours
+    Install(Install),
+    /// Removes the entry, if it is ours
+    Remove(Place),
+    /// Prints the entry that is installed
+    Show(Place),
+}
+
+/// Which engine, and where its entries lie.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The engine that shall run the hook
+    #[arg(long, value_enum, default_value_t = Engine::Podman)]
+    engine: Engine,
+    /// The directory of entries [default: /etc/containers/oci/hooks.d]
+    #[arg(long, value_name = "DIR")]
+    hooks_dir: Option<Utf8PathBuf>,
+}
+
+/// Engines that read hooks.d.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// Stage precreate: the config is edited before the runtime sees it
+    Podman,
+}
+
+impl Engine {
+    /// The engine's stage, and the hook's verb for it.
+    fn stage(self) -> (&'static str, &'static str) {
+        match self {
+            Engine::Podman => ("precreate", "precreate"),
+        }
+    }
+
+    fn directory(self) -> &'static str {
+        match self {
+            Engine::Podman => "/etc/containers/oci/hooks.d",
+        }
+    }
+}
+
+/// What the entry says.
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    place: Place,
+    /// Give every container this device
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device)]
+    devices: Vec<String>,
+    /// Let containers' cdi.k8s.io/… annotations ask for devices of this kind
+    #[arg(long = "allow-annotations", value_name = "VENDOR/CLASS", value_parser = kind)]
+    annotations: Vec<String>,
+    /// Let containers' variables (NVIDIA_VISIBLE_DEVICES …) ask for devices of this kind; an image can set them
+    #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
+    environment: Vec<String>,
+    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    spec_directories: Vec<Utf8PathBuf>,
+    /// The absolute path of oci-hook-inject that the entry names
+    #[arg(long, value_name = "FILE")]
+    hook_path: Option<Utf8PathBuf>,
+}
+
+fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+    text.parse().map(|name: QualifiedName| name.to_string())
+}
+
+fn kind(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+    // A kind is a qualified name without its device.
+    device(&format!("{text}=x")).map(|_| text.to_owned())
+}
+
+impl Hooks {
+    pub(crate) fn run(self) -> Result<Status> {
+        match self {
+            Hooks::Install(install) => install.run(),
+            Hooks::Remove(place) => place.remove(),
+            Hooks::Show(place) => place.show(),
+        }
+    }
+}
+
+/// What lies at the entry's place.
+enum Present {
+    Nothing,
+    Ours(String),
+    Foreign,
+}
+
+impl Place {
+    fn directory(&self) -> Result<Utf8PathBuf> {
+        absolute(self.hooks_dir.as_deref().unwrap_or(Utf8Path::new(self.engine.directory())))
+    }
+
+    fn present(&self, machine: &Root) -> Result<Present> {
+        let path = self.directory()?.join(NAME);
+        // A link that leads nowhere is something too, and not ours.
+        let Some(entry) = machine.entry(&path)? else { return Ok(Present::Nothing) };
+        if entry.kind != libgpuspec::root::Kind::File {
+            return Ok(Present::Foreign);
+        }
+        let Some(bytes) = machine.read(&path, MAX_ENTRY)? else { return Ok(Present::Nothing) };
+        match String::from_utf8(bytes) {
+            Ok(text) if is_ours(&text) => Ok(Present::Ours(text)),
+            _ => Ok(Present::Foreign),
+        }
+    }
+
+    fn remove(&self) -> Result<Status> {
+        let machine = Root::open("/".into())?;
+        let (directory, path) = (self.directory()?, self.directory()?.join(NAME));
+        match self.present(&machine)? {
+            Present::Nothing => output::note(&format!("{path}: not there")),
+            Present::Foreign => return Ok(foreign(&path)),
+            Present::Ours(_) => {
+                let Some(opened) = machine.directory(&directory)? else {
+                    bail!("{directory}: no such directory")
+                };
+                opened.remove(NAME)?;
+                output::note(&format!("removed {path}"));
+            }
+        }
+        Ok(Status::Done)
+    }
+
+    fn show(&self) -> Result<Status> {
+        let path = self.directory()?.join(NAME);
+        match self.present(&Root::open("/".into())?)? {
+            Present::Ours(text) => output::text(&text),
+            Present::Foreign => Ok(foreign(&path)),
+            Present::Nothing => {
+                Ok(output::conflict(&format!("{path}: not there; `cdi-gen hooks install` writes it")))
+            }
+        }
+    }
+}
+
+fn foreign(path: &Utf8Path) -> Status {
+    output::conflict(&format!("{path}: not written by `cdi-gen hooks install`, and so left alone"))
+}
+
+/// Whether this program wrote an entry: it runs our hook by its own name.
+fn is_ours(text: &str) -> bool {
+    let entry: Option<Value> = serde_json::from_str(text).ok();
+    entry.is_some_and(|entry| entry.pointer("/hook/args/0").and_then(Value::as_str) == Some(PROGRAM))
+}
+
+impl Install {
+    fn run(&self) -> Result<Status> {
+        if [&self.devices, &self.annotations, &self.environment].iter().all(|list| list.is_empty()) {
+            bail!(
+                "an entry that gives nothing to anybody: name --device, --allow-annotations or --allow-environment"
+            );
+        }
+        let machine = Root::open("/".into())?;
+        let directory = self.place.directory()?;
+        if let Present::Foreign = self.place.present(&machine)? {
+            return Ok(foreign(&directory.join(NAME)));
+        }
+        let text = self.entry()?;
+        let opened = machine.make_directory(&directory)?;
+        opened.replace_file(NAME, text.as_bytes(), 0o644, None, Durability::Synced)?;
+        output::note(&format!("wrote {}", directory.join(NAME)));
+        Ok(Status::Done)
+    }
+
+    fn entry(&self) -> Result<String> {
+        let (stage, verb) = self.place.engine.stage();
+        let path = hook::path(self.hook_path.as_deref(), PROGRAM)?;
+        let mut args = vec![PROGRAM.to_owned(), verb.to_owned()];
+        let directories = self.spec_directories.iter().map(|path| Ok(absolute(path)?.into_string()));
+        let directories = directories.collect::<Result<Vec<_>>>()?;
+        for (flag, values) in [
+            ("--device", &self.devices),
+            ("--allow-annotations", &self.annotations),
+            ("--allow-environment", &self.environment),
+            ("--spec-dir", &directories),
+        ] {
+            args.extend(values.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
+        }
+        let hook = json!({"path": path, "args": args, "env": ["LC_ALL=C"], "timeout": TIMEOUT});
+        let entry = json!({"version": "1.0.0", "hook": hook, "when": {"always": true}, "stages": [stage]});
+        Ok(serde_json::to_string_pretty(&entry)? + "\n")
+    }
+}
