@@ -1,5 +1,7 @@
 //! The command line: the stage, and what the entry of hooks.d lets a container have.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 
 use camino::Utf8PathBuf;

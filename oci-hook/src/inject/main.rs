@@ -3,7 +3,11 @@
 //! `precreate`: config (standard input) → request → specs → config (standard output). Arguments come from an
 //! entry of hooks.d, which is root's; the config is the container's own word.
 
+#![forbid(unsafe_code)]
+
 mod cli;
+#[path = "../contract.rs"]
+mod contract;
 mod precreate;
 #[path = "../stdin.rs"]
 mod stdin;
@@ -45,6 +49,7 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
+    contract::enter();
     let done = match cli::parse() {
         Command::Precreate(entry) => precreate::run(&entry),
         Command::Unknown(name) => {

@@ -1,5 +1,7 @@
 //! The stage before the container exists: its config is read, edited and written, and the runtime does the rest.
 
+#![forbid(unsafe_code)]
+
 use std::io::Write;
 
 use libgpuspec::cdi::{ContainerEdits, Registry};
