@@ -53,7 +53,8 @@ fn inventory(driver: &Utf8Path, depth: Depth) -> Inventory {
     let host = Host { driver: Root::open(driver).unwrap(), ..kernel.host() };
     let search =
         Search { library_directories: Vec::new(), driver_version: None, depth, gpus: Gpus::Required };
-    let (inventory, notices) = probe(&host, &NVIDIA, &search).unwrap();
+    let mut notices = Vec::new();
+    let inventory = probe(&host, &NVIDIA, &search, &mut notices).unwrap();
     let odd = notices.iter().filter(|notice| !notice.0.contains("no such device node"));
     assert_eq!(odd.collect::<Vec<_>>(), Vec::<&libgpuspec::Notice>::new());
     inventory

@@ -35,7 +35,8 @@ fn policy() -> Policy {
 
 fn inspect(page: &str, search: &Search) -> Result<(Inventory, Vec<Notice>), Error> {
     let tree = Tree::build(page);
-    probe(&tree.host(), &NVIDIA, search).map(|(inventory, notices)| {
+    let mut notices = Vec::new();
+    probe(&tree.host(), &NVIDIA, search, &mut notices).map(|inventory| {
         let told = |notice: Notice| Notice(notice.0.replace(tree.path().as_str(), ""));
         (inventory, notices.into_iter().map(told).collect())
     })
@@ -202,7 +203,7 @@ fn a_cut_library_is_damaged_wherever_it_is_cut() {
     let file = tree.path().join("usr/lib64/libcuda.so.580.95.05");
     for length in 1..whole.len() {
         std::fs::write(&file, &whole[..length]).unwrap();
-        let error = error::chain(&probe(&tree.host(), &NVIDIA, &search()).unwrap_err());
+        let error = error::chain(&probe(&tree.host(), &NVIDIA, &search(), &mut Vec::new()).unwrap_err());
         assert!(error.starts_with(file.as_str()), "{length}: {error}");
     }
 }
@@ -266,7 +267,7 @@ fn the_deep_way_finds_what_is_only_mentioned() {
         elf::Stub { text: "/usr/lib/libnvidia-hidden.so.7", ..elf::Stub::x86_64("libnvidia-ml.so.1") };
     std::fs::write(tree.path().join("usr/lib64/libnvidia-ml.so.580.95.05"), mentions.bytes()).unwrap();
     let has = |depth| {
-        let (inventory, _) = probe(&tree.host(), &NVIDIA, &Search { depth, ..search() }).unwrap();
+        let inventory = probe(&tree.host(), &NVIDIA, &Search { depth, ..search() }, &mut Vec::new()).unwrap();
         inventory.libraries.iter().any(|library| library.soname == "libnvidia-hidden.so.7")
     };
     assert!(has(Depth::Deep) && !has(Depth::Fast));

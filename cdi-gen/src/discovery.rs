@@ -76,9 +76,10 @@ impl Discovery {
     }
 
     fn probe(&self, host: &Host, gpus: Gpus) -> Result<Inventory> {
-        let (inventory, notices) = probe(host, VENDOR, &self.search(gpus))?;
+        let mut notices = Vec::new();
+        let inventory = probe(host, VENDOR, &self.search(gpus), &mut notices);
         output::notices(&notices);
-        Ok(inventory)
+        Ok(inventory?)
     }
 
     fn search(&self, gpus: Gpus) -> Search {

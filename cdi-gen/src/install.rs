@@ -39,6 +39,9 @@ pub(crate) fn install(
     let directory = specs::absolute(directory)?;
     let machine = Root::open(Utf8Path::new("/"))?;
     let name = file_name(spec, format);
+    let opened = machine.make_directory(&directory)?;
+    // Two runs at once would each keep its own format's file, and engines would drop the devices of both.
+    let _lock = opened.lock()?;
     let others = others(&machine, &directory, spec)?;
     let in_the_way: Vec<&Other> = others.iter().filter(|other| !other.ours).collect();
     if let (Placement::Keep, Some(other)) = (placement, in_the_way.first()) {
@@ -49,7 +52,6 @@ pub(crate) fn install(
         )));
     }
     warn_of_shadows(&machine, &directory, spec)?;
-    let opened = machine.make_directory(&directory)?;
     let mut aside = Vec::new();
     for other in in_the_way {
         aside.push((&other.name, set_aside(&opened, &other.name)?));

@@ -64,14 +64,28 @@ pub(crate) fn file(path: &Utf8Path, text: &str) -> Result<Status> {
     Ok(Status::Done)
 }
 
+/// A line for people. That it cannot be written is no failure of the work, and control characters of
+/// file names and the like do not reach a terminal.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "cdi-gen: {}", printable(text));
+}
+
+/// The text with its control characters escaped, but for line feeds.
+pub(crate) fn printable(text: &str) -> String {
+    let escape = |character: char| character.is_control() && character != '\n';
+    text.chars()
+        .flat_map(|one| if escape(one) { one.escape_default().collect() } else { vec![one] })
+        .collect()
+}
+
 /// An error with all its causes, for people.
 pub(crate) fn error(error: &anyhow::Error) {
-    eprintln!("cdi-gen: {error:#}");
+    tell(&format!("{error:#}"));
 }
 
 /// Something the caller should know, though the work went on.
 pub(crate) fn warning(text: &str) {
-    eprintln!("cdi-gen: warning: {text}");
+    tell(&format!("warning: {text}"));
 }
 
 /// What was odd on the way.
@@ -81,11 +95,11 @@ pub(crate) fn notices(notices: &[Notice]) {
 
 /// What was done, or why not, where stdout does not say it.
 pub(crate) fn note(text: &str) {
-    eprintln!("cdi-gen: {text}");
+    tell(text);
 }
 
 /// Something stands in the way that only the caller can decide about.
 pub(crate) fn conflict(text: &str) -> Status {
-    eprintln!("cdi-gen: {text}");
+    tell(text);
     Status::Invalid
 }

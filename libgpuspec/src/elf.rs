@@ -25,6 +25,7 @@ const HEAD: usize = 4096;
 const MAX_PROGRAM_HEADERS: usize = 256; // 20 times the largest seen
 const MAX_DYNAMIC: usize = 1 << 16; // 4096 entries; the largest seen has 40
 const MAX_STRINGS: usize = 1 << 22; // the largest seen is 300 KiB
+const MAX_STRING: usize = 1 << 12; // the longest file name a system takes
 const MAX_NOTES: usize = 1 << 12;
 const MAX_VERSIONS: usize = 1 << 12;
 const NT_GNU_BUILD_ID: u32 = 3;
@@ -116,14 +117,20 @@ pub fn inspect(file: &Opened) -> Parsed<Object> {
 pub fn mentioned_libraries(file: &Opened) -> Parsed<Vec<String>> {
     let layout = Layout::read(file)?;
     let mut names = Vec::new();
+    let mut left = MAX_SCANNED;
     let constant = |segment: &&ProgramHeader| segment.p_type == PT_LOAD && segment.p_flags & PF_W == 0;
     for segment in layout.segments.iter().filter(constant) {
+        left =
+            left.checked_sub(segment.p_filesz).ok_or(Fault::Content("more constants than a library has"))?;
         scan(file, segment, &mut names)?;
     }
     names.sort();
     names.dedup();
     Ok(names)
 }
+
+/// Bytes of one file that are scanned; five times the largest library seen.
+const MAX_SCANNED: u64 = 1 << 29;
 
 /// One block of a scan, and how much of it is looked at again with the next.
 const BLOCK: usize = 1 << 20;
@@ -356,8 +363,9 @@ impl Strings {
     fn at(&self, offset: u64) -> Parsed<String> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let tail = self.0.get(start..).ok_or(Fault::Content("an ELF string outside its table"))?;
-        let end = tail.iter().position(|byte| *byte == 0).unwrap_or(tail.len());
-        let text = tail.get(..end).and_then(|text| std::str::from_utf8(text).ok());
+        let end = tail.iter().take(MAX_STRING).position(|byte| *byte == 0);
+        let text = tail.get(..end.ok_or(Fault::Content("an ELF string without an end"))?);
+        let text = text.and_then(|text| std::str::from_utf8(text).ok());
         text.map(str::to_owned).ok_or(Fault::Content("an ELF string that is no text"))
     }
 }

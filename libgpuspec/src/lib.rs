@@ -45,7 +45,8 @@
 //!     depth: Depth::Fast,
 //!     gpus: Gpus::Required,
 //! };
-//! let (inventory, notices) = libgpuspec::probe::probe(&Host::machine()?, &NVIDIA, &search)?;
+//! let mut notices = Vec::new();
+//! let inventory = libgpuspec::probe::probe(&Host::machine()?, &NVIDIA, &search, &mut notices)?;
 //! let policy = Policy {
 //!     driver_root: "/".into(),
 //!     dev_root: "/".into(),

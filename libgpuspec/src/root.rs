@@ -23,7 +23,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
-pub use directory::{Directory, Durability};
+pub use directory::{Directory, Durability, Lock};
 pub use watch::{Changes, Stamp, Watch};
 
 /// Most entries read of one directory; ten times the largest library directory seen.
@@ -441,6 +441,8 @@ fn descriptor_path(fd: BorrowedFd<'_>) -> Result<Utf8PathBuf> {
         action: "asking for a descriptor's path (is /proc mounted?)",
         source: errno.into(),
     })?;
-    let lossy = |text: std::ffi::IntoStringError| text.into_cstring().to_string_lossy().into_owned();
-    Ok(text.into_string().unwrap_or_else(lossy).into())
+    text.into_string().map(Utf8PathBuf::from).map_err(|text| Error::Format {
+        path: text.into_cstring().to_string_lossy().into_owned().into(),
+        reason: "a path that is no UTF-8 text, which no spec can hold".to_owned(),
+    })
 }

@@ -15,6 +15,9 @@
 //!
 //! Device nodes need privilege to make, so they are recorded beside the tree instead.
 
+// Each test takes what it needs of this.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;

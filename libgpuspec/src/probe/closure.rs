@@ -12,21 +12,27 @@ use crate::inventory::{Capability, Library, Reason};
 use crate::policy::Depth;
 use crate::vendor::{stem, suffix};
 
-/// Completes the libraries; with them come the notices on the way.
+/// Completes the libraries.
 ///
 /// # Errors
 ///
 /// A damaged or unreadable file that no sound one of the same library stands in for, or no driver at all.
-pub(super) fn close(mut libraries: Libraries<'_>, depth: Depth) -> Result<(Vec<Library>, Vec<Notice>)> {
+pub(super) fn close(
+    mut libraries: Libraries<'_>,
+    depth: Depth,
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<Library>> {
     take_needed(&mut libraries);
     if depth == Depth::Deep {
         take_mentioned(&mut libraries);
         take_needed(&mut libraries);
     }
-    settle_faults(&mut libraries)?;
+    let settled = settle_faults(&mut libraries);
+    notices.append(&mut libraries.notices);
+    settled?;
     require_anchor(&libraries)?;
     spread_capabilities(&mut libraries);
-    Ok((libraries.found.into_values().collect(), libraries.notices))
+    Ok(libraries.found.into_values().collect())
 }
 
 /// Closes over DT_NEEDED inside the driver: a library of the distribution is never taken.

@@ -56,7 +56,12 @@ pub(super) fn find(
 ) -> Vec<LibraryDirectory> {
     let mut search =
         Search { root, vendor, seen: BTreeSet::new(), expanded: BTreeSet::new(), directories: Vec::new() };
-    for path in first.iter().cloned().chain(cached(root, vendor, notices)) {
+    for path in first {
+        if search.add(path, notices).is_none() {
+            notices.push(Notice(format!("{}: no such directory of libraries", root.outside(path))));
+        }
+    }
+    for path in cached(root, vendor, notices) {
         search.add(&path, notices);
     }
     for path in SHARED.iter().chain(vendor.library_directories) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
 use super::libraries::Libraries;
 use crate::Notice;
@@ -257,7 +257,12 @@ fn follow(root: &Root, file: &mut DriverFile, libraries: &mut Libraries<'_>, not
         return;
     }
     match libraries.take_from_manifest(&named) {
-        Some(library) => file.names = Some(NamedLibrary { path: named, library }),
+        Some(library) if is_plain(&named) => file.names = Some(NamedLibrary { path: named, library }),
+        Some(_) => {
+            let place = root.outside(&file.path);
+            notices
+                .push(Notice(format!("{place}: names {named}, to which no link can be made in a container")));
+        }
         // A fault is told, or fatal, by itself.
         None if libraries.faults.len() > faults => {}
         None => {
@@ -267,6 +272,12 @@ fn follow(root: &Root, file: &mut DriverFile, libraries: &mut Libraries<'_>, not
             )));
         }
     }
+}
+
+/// Whether a link can be made at a path by the hook's arguments.
+fn is_plain(path: &Utf8Path) -> bool {
+    let named = |part| matches!(part, Utf8Component::Normal(_) | Utf8Component::RootDir);
+    !path.as_str().contains([':', '\n']) && path.components().all(named)
 }
 
 /// The `library_path` of an ICD or layer manifest, at whatever depth.

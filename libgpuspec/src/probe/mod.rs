@@ -20,25 +20,23 @@ use crate::vendor::{self, Vendor};
 
 use libraries::Libraries;
 
-/// Everything of one vendor that is on a host, and what was odd about it.
+/// Everything of one vendor that is on a host; what was odd on the way is told also where it ends in an error.
 ///
 /// # Errors
 ///
 /// No driver, no GPU (unless [`Gpus::Optional`]), a driver of another version than the loaded
 /// module's, or a damaged file of the driver.
-pub fn probe(host: &Host, vendor: &Vendor, search: &Search) -> Result<(Inventory, Vec<Notice>)> {
-    let mut notices = Vec::new();
+pub fn probe(host: &Host, vendor: &Vendor, search: &Search, notices: &mut Vec<Notice>) -> Result<Inventory> {
     let module_version = (vendor.module_version)(host)?;
-    let directories = directories::find(&host.driver, vendor, &search.library_directories, &mut notices);
+    let directories = directories::find(&host.driver, vendor, &search.library_directories, notices);
     let driver_version =
-        version::choose(host, vendor, &directories, module_version.as_deref(), search, &mut notices)?;
+        version::choose(host, vendor, &directories, module_version.as_deref(), search, notices)?;
 
     let mut libraries = Libraries::recognised(&host.driver, vendor, &directories, &driver_version);
     // Manifests may lead to further libraries, so the libraries are complete only after them.
-    let files = files::find(host, vendor, &driver_version, &mut libraries, &mut notices)?;
-    let (libraries, odd) = closure::close(libraries, search.depth)?;
-    notices.extend(odd);
-    let nodes = control_nodes(host, vendor, &mut notices)?;
+    let files = files::find(host, vendor, &driver_version, &mut libraries, notices)?;
+    let libraries = closure::close(libraries, search.depth, notices)?;
+    let nodes = control_nodes(host, vendor, notices)?;
     let (gpus, odd) = (vendor.gpus)(host)?;
     notices.extend(odd);
 
@@ -52,7 +50,7 @@ pub fn probe(host: &Host, vendor: &Vendor, search: &Search) -> Result<(Inventory
             Gpus::Optional => notices.push(error.into()),
         }
     }
-    Ok((inventory, notices))
+    Ok(inventory)
 }
 
 fn no_gpu(host: &Host, vendor: &Vendor, inventory: &Inventory) -> Error {

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Entry, Kind, reopen};
@@ -18,6 +18,10 @@ pub struct Directory {
     pub(super) fd: OwnedFd,
     pub(super) path: Utf8PathBuf,
 }
+
+/// A lock on a directory, for as long as it lives.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] OwnedFd);
 
 /// Whether a replaced file must outlive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +204,25 @@ impl Directory {
         Ok(fs::stat("/dev").map_err(failed)?.st_dev == own.st_dev)
     }
 
+    /// Keeps others who ask for the same lock waiting until the lock is dropped (flock(2)).
+    ///
+    /// # Errors
+    ///
+    /// Another has held it for ten seconds.
+    pub fn lock(&self) -> Result<Lock> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let failed = |errno| self.error(".", "locking the directory", errno);
+        let fd = fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
+        for _ in 0..200 {
+            match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(fd)),
+                Err(Errno::AGAIN | Errno::INTR) => std::thread::sleep(Duration::from_millis(50)),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Err(failed(Errno::AGAIN))
+    }
+
     /// The directory's path on this machine, for messages.
     pub fn path(&self) -> &Utf8Path {
         &self.path
@@ -274,6 +297,6 @@ fn write_all(
 /// A name beside `name` that no reader takes for a spec or a library, unlikely to be taken.
 fn temporary_name(name: &str, attempt: u32) -> String {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let stem: String = name.chars().take(100).collect();
+    let stem = name.get(..name.floor_char_boundary(100)).unwrap_or_default();
     format!(".{stem}.{:x}-{:x}{attempt}.tmp", std::process::id(), clock.subsec_nanos())
 }

@@ -177,12 +177,12 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 
 /// A node at `path` of the dev root, if a character device is there.
 pub(crate) fn node(host: &Host, path: &camino::Utf8Path) -> Result<Option<Node>> {
-    let Some(entry) = host.dev.target(path)?.filter(|entry| entry.kind == crate::root::Kind::CharDevice)
+    let Some(entry) = host.dev.entry(path)?.filter(|entry| entry.kind == crate::root::Kind::CharDevice)
     else {
         return Ok(None);
     };
     let crate::root::Entry { major, minor, mode, uid, gid, .. } = entry;
-    Ok(Some(Node { path: path.to_owned(), major, minor, mode, uid, gid }))
+    Ok(Some(Node { path: path.to_owned(), major, minor, mode: mode & 0o777, uid, gid }))
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub(super) fn gpus(host: &Host) -> Result<Odd<Vec<Gpu>>> {
     let mut notices = Vec::new();
     let mut addresses: Vec<String> =
         host.proc.list(Utf8Path::new(GPUS))?.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+    addresses.retain(|address| is_pci_address(address));
     addresses.sort_by_cached_key(|address| pci_key(address));
     let mut gpus = Vec::new();
     for (index, address) in addresses.into_iter().enumerate() {
@@ -61,7 +62,27 @@ pub(super) fn gpus(host: &Host) -> Result<Odd<Vec<Gpu>>> {
             Err(error) => notices.push(error.into()),
         }
     }
+    forget_shared_uuids(&mut gpus, &mut notices);
     Ok((gpus, notices))
+}
+
+/// A UUID that several GPUs have names none of them.
+fn forget_shared_uuids(gpus: &mut [Gpu], notices: &mut Vec<Notice>) {
+    let all: Vec<Option<String>> = gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
+    for gpu in gpus {
+        if gpu.uuid.is_some() && all.iter().filter(|uuid| **uuid == gpu.uuid).count() > 1 {
+            notices.push(Notice(format!(
+                "GPU {} at {}: its UUID is another's too; not used",
+                gpu.index, gpu.pci_address
+            )));
+            gpu.uuid = None;
+        }
+    }
+}
+
+fn is_pci_address(name: &str) -> bool {
+    name.split([':', '.']).count() == 4
+        && name.chars().all(|character| character.is_ascii_hexdigit() || ":.".contains(character))
 }
 
 /// Ordered as the bus is: by the numbers, not by the text, since a domain may have more digits.
@@ -78,7 +99,8 @@ fn gpu(host: &Host, index: usize, address: String, information: &str, notices: &
     let mut gpu = Gpu {
         index,
         // Before the GPU is first initialised its UUID is question marks, or the line is missing.
-        uuid: field("GPU UUID").filter(|uuid| uuid.starts_with("GPU-") && is_name(uuid)),
+        uuid: field("GPU UUID")
+            .filter(|uuid| uuid.starts_with("GPU-") && is_name(uuid) && !uuid.ends_with('-')),
         model: field("Model"),
         device_minor: field("Device Minor").and_then(|minor| minor.parse().ok()),
         excluded: field("GPU Excluded").as_deref() == Some("Yes"),
@@ -124,7 +146,9 @@ fn add_nodes(host: &Host, gpu: &mut Gpu, notices: &mut Vec<Notice>) -> Result<()
     }
     for part in ["card", "render"] {
         let path = Utf8PathBuf::from(format!("/dev/dri/by-path/pci-{}-{part}", gpu.pci_address));
-        gpu.links.extend(host.dev.read_link(&path)?.map(|target| NodeLink { path, target }));
+        // A link of udev's leads to a node two directories up; another's text could end the hook's argument.
+        let target = host.dev.read_link(&path)?.filter(|target| !target.as_str().contains("::"));
+        gpu.links.extend(target.map(|target| NodeLink { path, target }));
     }
     Ok(())
 }
@@ -136,7 +160,8 @@ fn drm_node(host: &Host, directory: &Utf8Path) -> Result<Option<Node>> {
     else {
         return Ok(None);
     };
-    let Some(name) = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")) else { return Ok(None) };
+    let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    let Some(name) = name.filter(|name| name.split('/').all(|part| part != "..")) else { return Ok(None) };
     let node = node(host, &Utf8Path::new("/dev").join(name.trim_start_matches('/')))?;
     Ok(node.filter(|node| format!("{}:{}", node.major, node.minor) == number.trim()))
 }
