@@ -11,6 +11,7 @@ mod tree;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -213,13 +214,19 @@ fn two_installs_at_once_leave_one_file() {
     }
 }
 
+/// By another process: a descriptor that is open for writing here, when another test's thread forks,
+/// would make the copy too busy to run.
+fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_cdi-gen")).arg(to).status().unwrap().success());
+}
+
 /// Engines run the hook as root, so one that is found must be fit for that.
 #[test]
 fn an_unfit_hook_is_refused_unless_it_is_named() {
     let host = host();
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("cdi-gen");
-    fs::copy(env!("CARGO_BIN_EXE_cdi-gen"), &copy).unwrap();
+    copy_program(&copy);
     let hook = directory.path().join("oci-hook");
     let run = |arguments: &[&str]| {
         let own = ["generate", "--allow-no-gpu", "--root", host.path().as_str()];
@@ -257,7 +264,7 @@ fn an_unreadable_directory_and_a_device_are_named() {
     let host = host();
     fs::set_permissions(host.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = host.path().join("cdi-gen");
-    fs::copy(env!("CARGO_BIN_EXE_cdi-gen"), &program).unwrap();
+    copy_program(program.as_std_path());
     let libraries = host.path().join("usr/lib64");
     fs::set_permissions(&libraries, fs::Permissions::from_mode(0o700)).unwrap();
     let mut other = Command::new("setpriv");
