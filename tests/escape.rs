@@ -161,6 +161,9 @@ fn race(attempt: impl Fn(&Place, usize) -> bool) -> (Place, Vec<String>) {
     (place, before)
 }
 
+/// As many as a race that is lost in one of a thousand tries would need to show.
+const ATTEMPTS: usize = 20_000;
+
 #[test]
 fn no_exchange_leads_outside() {
     let (place, before) = race(|place, round| {
@@ -168,6 +171,31 @@ fn no_exchange_leads_outside() {
         round < 1_500
     });
     assert_eq!(place.outside(), before);
+}
+
+/// R01: the directory of a link is exchanged for a link that leads outside.
+#[test]
+fn r01_no_link_is_made_outside() {
+    let (place, before) = race(|place, round| {
+        let link = format!("libcuda.so.1::/usr/lib64/link-{}", round % 64).parse().unwrap();
+        apply(&place.root(), &Request { links: vec![link], ..Request::default() });
+        round < ATTEMPTS
+    });
+    assert_eq!(place.outside(), before);
+}
+
+/// R02: the same while directories are made, five deep.
+#[test]
+fn r02_no_directory_is_made_outside() {
+    let (place, before) = race(|place, round| {
+        let link = format!("x::/usr/lib64/{round}/b/c/d/e/link").parse().unwrap();
+        apply(&place.root(), &Request { links: vec![link], ..Request::default() });
+        round < ATTEMPTS
+    });
+    assert_eq!(place.outside(), before);
+    let made = fs::read_dir(place.path("rootfs/usr/lib64")).map_or(0, Iterator::count);
+    let other = fs::read_dir(place.path("rootfs/usr/decoy")).map_or(0, Iterator::count);
+    assert!(made.max(other) > ATTEMPTS / 10, "most were made, in the directory: {made}, {other}");
 }
 
 /// The race must be one that careless code loses, or the test above proves nothing.

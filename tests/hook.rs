@@ -3,6 +3,8 @@
 // The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "hook/attacks.rs"]
+mod attacks;
 #[path = "support/container.rs"]
 mod container;
 #[path = "support/elf.rs"]
@@ -21,3 +23,5 @@ mod refusals;
 mod rootfs;
 #[path = "hook/steps.rs"]
 mod steps;
+#[path = "hook/syscalls.rs"]
+mod syscalls;

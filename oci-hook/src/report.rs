@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,8 @@ pub(crate) enum Priority {
 pub(crate) fn say(priority: Priority, text: &str) {
     // Names in it may be the image's: no line of its own, no terminal sequence.
     let text: String = text.chars().flat_map(visible).collect();
-    eprintln!("oci-hook: {text}");
+    // eprintln! would end the process where nobody takes what it writes.
+    let _ = writeln!(std::io::stderr(), "oci-hook: {text}");
     if journal(priority, &text).is_err() {
         // There is nobody left to tell if that fails as well.
         let _ = log(&text);

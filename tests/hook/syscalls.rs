@@ -1,0 +1,218 @@
+//! The hook as the kernel sees it: no path of the container's tree, no program, and no harm from failures.
+
+use std::fs;
+use std::process::Command;
+
+use crate::container::{Container, Ended, run, skipped};
+use crate::elf::Stub;
+use crate::rootfs;
+
+const CREATE: [&str; 9] = [
+    "create-container",
+    "--link",
+    "libcuda.so.1::/usr/lib/x/deep/libcuda.so",
+    "--libraries",
+    "x86-64:/usr/lib/x:libcuda.so.1",
+    "--cuda-compat",
+    "550.1",
+    "--hide-device-files",
+    "--application-profile",
+];
+const FOLDER: [&str; 3] = ["update-ldcache", "--folder", "/usr/lib/x"];
+const CUDA: [&str; 3] = ["enable-cuda-compat", "--host-driver-version", "550.1"];
+
+/// Paths that are the machine's or the process's own: (path, whether all below it).
+const OWN_PLACES: [&str; 5] = ["/proc/self/exe", "/proc/self/maps", "/proc/self/ns/pid", "/proc", "/"];
+
+/// A container whose every step has something to do.
+fn container() -> Container {
+    let container = Container::new("etc/ld.so.conf = /opt/lib\nusr/lib/x/libcuda.so = old\netc/ld.so.cache");
+    for path in ["usr/lib/x/libone.so.1.2", "usr/local/cuda/compat/libcuda.so.575.1"] {
+        let path = container.rootfs().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, Stub::x86_64("libcuda.so.1").bytes()).unwrap();
+    }
+    container
+}
+
+/// Runs the hook under strace(1) with these options; its calls come back beside how it ended.
+fn traced(container: &Container, options: &[&str], words: &[&str]) -> Option<(Ended, Vec<String>)> {
+    let trace = container.path("trace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-s", "4096", "-o"]).arg(&trace).args(options);
+    if Command::new("strace").arg("-V").output().is_err() {
+        skipped("no strace on this machine");
+        return None;
+    }
+    command.arg(env!("CARGO_BIN_EXE_oci-hook")).args(words);
+    let ended = run(&mut command, container.state().as_bytes());
+    container.assert_outside_unchanged();
+    if ended.stderr.contains("strace:") {
+        skipped(&format!("no tracing on this machine: {}", ended.stderr.trim()));
+        return None;
+    }
+    Some((
+        ended,
+        fs::read_to_string(trace).unwrap().lines().map(call).filter(|call| !call.is_empty()).collect(),
+    ))
+}
+
+/// A line without the number of its thread; what resumes another line has its paths there.
+fn call(line: &str) -> String {
+    let call = line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
+    if call.starts_with("<...") || call.starts_with("+++") { String::new() } else { call.to_owned() }
+}
+
+/// The texts in quotes of a call that are paths or names, and the descriptor before each.
+fn paths(call: &str) -> Vec<(&str, &str)> {
+    let arguments = call.split_once('(').map_or("", |(_, rest)| rest);
+    let mut found = Vec::new();
+    let mut rest = arguments;
+    while let Some((before, after)) = rest.split_once('"') {
+        let (text, after) = after.split_once('"').unwrap_or((after, ""));
+        let words: Vec<&str> = before.split([',', '(', ' ']).filter(|word| !word.is_empty()).collect();
+        found.push((words.last().copied().unwrap_or(""), text));
+        rest = after;
+    }
+    found
+}
+
+#[test]
+fn every_operation_on_the_tree_goes_through_its_descriptor() {
+    let class = ["-e", "trace=%file,%desc,%process,mount,umount2,move_mount,chroot,pivot_root,bpf,fsopen"];
+    for words in [&CREATE[..], &FOLDER, &CUDA] {
+        let container = container();
+        let Some((ended, calls)) = traced(&container, &class, words) else { return };
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{words:?}");
+        let (bundle, root) = (container.path("bundle"), container.rootfs());
+        let whole = |path: &str| path == bundle.to_str().unwrap() || path == root.to_str().unwrap();
+        assert!(calls.iter().filter(|call| call.starts_with("openat2(")).count() > 5, "{calls:#?}");
+        let mut executed = 0;
+        for call in &calls {
+            let name = call.split('(').next().unwrap();
+            match name {
+                "execve" | "execveat" => executed += 1,
+                "mount" | "umount2" | "chroot" | "pivot_root" | "bpf" | "fork" | "vfork" => panic!("{call}"),
+                "write" | "read" | "pread64" | "sendto" => {}
+                "mkdirat" | "symlinkat" | "renameat" | "renameat2" | "unlinkat" | "linkat" | "mknodat" => {
+                    for (at, text) in paths(call) {
+                        let is_text_of_link =
+                            name == "symlinkat" && call.starts_with(&format!("symlinkat(\"{text}\""));
+                        assert!(is_text_of_link || !text.contains('/'), "{call}");
+                        assert!(is_text_of_link || at.parse::<u32>().is_ok(), "by a descriptor: {call}");
+                    }
+                }
+                _ => {
+                    // What a link says comes behind its path.
+                    let count = if name.starts_with("readlink") { 1 } else { usize::MAX };
+                    for (at, text) in paths(call).into_iter().take(count) {
+                        let is_own = OWN_PLACES.contains(&text) || text.starts_with("/proc/self/fd/");
+                        let is_opened_as_root = whole(text) && call.contains("O_PATH");
+                        let is_by_descriptor = at.parse::<u32>().is_ok();
+                        let is_resolved =
+                            !text.contains('/') || (name == "openat2" && call.contains("RESOLVE_IN_ROOT"));
+                        assert!(
+                            is_own || is_opened_as_root || (is_by_descriptor && is_resolved),
+                            "{words:?}: {call}"
+                        );
+                    }
+                }
+            }
+        }
+        assert_eq!(executed, 1, "the hook itself: {calls:#?}");
+    }
+}
+
+/// E02, E04: what stands in the environment changes no call.
+#[test]
+fn e02_e04_the_environment_changes_nothing() {
+    let names = [
+        "GCONV_PATH",
+        "LOCPATH",
+        "NLSPATH",
+        "MALLOC_ARENA_MAX",
+        "HOSTALIASES",
+        "RES_OPTIONS",
+        "TMPDIR",
+        "PATH",
+    ];
+    let more = [
+        "BASH_ENV",
+        "RUST_BACKTRACE",
+        "RUST_LOG",
+        "RUST_MIN_STACK",
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+        "LD_PRELOAD",
+    ];
+    let opened = |extra: &[&str]| {
+        let container = container();
+        let options: Vec<&str> = extra.iter().flat_map(|variable| ["-E", variable]).collect();
+        let options = [&["-e", "trace=%file"][..], &options].concat();
+        let (ended, calls) = traced(&container, &options, &CREATE)?;
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        let shown =
+            |call: &String| call.split_once('(').map(|(name, _)| (name.to_owned(), paths(call).len()));
+        Some(calls.iter().skip(1).filter_map(shown).collect::<Vec<_>>())
+    };
+    let hostile: Vec<String> =
+        names.iter().chain(&more).map(|name| format!("{name}=/proc/self/cwd/evil")).collect();
+    let hostile: Vec<&str> = hostile.iter().map(String::as_str).collect();
+    let Some(plain) = opened(&[]) else { return };
+    assert_eq!(opened(&hostile).unwrap(), plain);
+}
+
+/// D04: each call that changes something fails once, in every place; the loader's cache is whole after it.
+#[test]
+fn d04_a_failure_at_any_point_leaves_the_old_file_or_the_new() {
+    let faults = [
+        ("write", "ENOSPC"),
+        ("renameat", "EIO"),
+        ("mkdirat", "EDQUOT"),
+        ("symlinkat", "ENOSPC"),
+        ("fchmod", "EPERM"),
+        ("fchown", "EPERM"),
+        ("openat", "EMFILE"),
+        ("openat2", "EINTR"),
+        ("statx", "ENOMEM"),
+        ("getdents64", "EIO"),
+    ];
+    for (call, error) in faults {
+        for nth in 1..6 {
+            let container = container();
+            let inject = format!("inject={call}:error={error}:when={nth}");
+            let options = ["-e", &format!("trace={call}"), "-e", &inject];
+            let Some((ended, _)) = traced(&container, &options, &CREATE) else { return };
+            // The state cannot be read without reading, and the root not opened without opening.
+            assert!(matches!(ended.status, Some(0 | 65..=67)), "{call} {nth}: {ended:?}");
+            let cache = fs::read(container.rootfs().join("etc/ld.so.cache")).unwrap();
+            let is_whole = libgpuspec::ldcache::entries(&cache).is_ok_and(|entries| !entries.is_empty());
+            assert!(cache.is_empty() || is_whole, "{call} {nth}");
+            let listing = rootfs::listing(&container.rootfs());
+            assert!(!listing.iter().any(|name| name.ends_with(".tmp")), "{call} {nth}: {listing:?}");
+        }
+    }
+}
+
+/// C02: a kernel that lacks a call is no reason to do it another way.
+#[test]
+fn c02_without_openat2_nothing_is_done_and_without_landlock_all() {
+    let container = container();
+    let before = rootfs::manifest(&container.rootfs());
+    let none = ["-e", "trace=openat2", "-e", "inject=openat2:error=ENOSYS"];
+    let Some((ended, _)) = traced(&container, &none, &CREATE) else { return };
+    assert_eq!(ended.status, Some(66), "{ended:?}");
+    assert!(ended.stderr.contains("not implemented"), "{ended:?}");
+    assert_eq!(rootfs::manifest(&container.rootfs()), before);
+    for call in ["landlock_create_ruleset", "close_range"] {
+        let container = self::container();
+        let none = ["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error=ENOSYS")];
+        let (ended, _) = traced(&container, &none, &CREATE).unwrap();
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{call}");
+        assert!(!container.cache().is_empty());
+    }
+    let failing = ["-e", "trace=landlock_restrict_self", "-e", "inject=landlock_restrict_self:error=E2BIG"];
+    let (ended, _) = traced(&container, &failing, &CREATE).unwrap();
+    assert_eq!(ended.status, Some(70), "a sandbox that fails where there is one: {ended:?}");
+    assert_eq!(rootfs::manifest(&container.rootfs()), before);
+}
