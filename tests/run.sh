@@ -128,10 +128,12 @@ cargo_tests() {
   if [ "$status" = 0 ]; then
     printf 'ok       %s (%s tests)\n' "$name" "$(cat "$log.passed")"
   else
-    cat "$log"
-    sed -nE 's/^    ([a-z_:0-9]+)$/\1/p' "$log" | sort -u | while read -r test; do record failed 1 "$name: $test"; done
-    record failed 1 "$name (exit $status)"
     printf 'FAILED   %s (exit %s)\n' "$name" "$status"
+    # A compiler's words, or what the failed tests said; not what the others did.
+    awk '/^successes:$/ { good = 1 } /^failures:$|^test result:|^error/ { good = 0 } !good' "$log" | sed -n '1,400s/^/         | /p'
+    awk '/^failures:$/ { bad = 1 } /^successes:$|^test result:/ { bad = 0 } bad && /^    [^ ]+$/ { print $1 }' "$log" |
+      sort -u | while read -r test; do record failed 1 "$name: $test"; done
+    grep -q "^failed 1 $name: " "$RESULTS" || record failed 1 "$name (exit $status)"
   fi
   rm -f "$log" "$log.passed"
 }
