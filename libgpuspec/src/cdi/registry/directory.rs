@@ -17,6 +17,8 @@ pub(super) struct SpecDirectory {
     stamp: Option<Stamp>,
     watched: bool,
     files: BTreeMap<String, Seen>,
+    /// Those of them that lie elsewhere: no watch on this directory tells of their changes.
+    links: BTreeSet<String>,
     error: Option<Arc<Error>>,
 }
 
@@ -25,8 +27,6 @@ struct Seen {
     file: Arc<SpecFile>,
     /// None while a change could leave it the same: then the file is read again at the next look.
     stamp: Option<Stamp>,
-    /// Where the file lies elsewhere, no watch on this directory tells of its changes.
-    is_link: bool,
 }
 
 /// What is different since the last look.
@@ -45,7 +45,15 @@ enum Suspects {
 impl SpecDirectory {
     pub(super) fn new(path: &Utf8Path, priority: usize) -> SpecDirectory {
         let path = path.to_owned();
-        SpecDirectory { path, priority, stamp: None, watched: false, files: BTreeMap::new(), error: None }
+        SpecDirectory {
+            path,
+            priority,
+            stamp: None,
+            watched: false,
+            files: BTreeMap::new(),
+            links: BTreeSet::new(),
+            error: None,
+        }
     }
 
     pub(super) fn path(&self) -> &Utf8Path {
@@ -124,8 +132,7 @@ impl SpecDirectory {
     fn suspects(&self, changes: Option<&Changes>) -> Suspects {
         let Some(changes) = changes else { return Suspects::All };
         let told = changes.names.iter().filter(|(number, _)| *number == self.priority).map(|(_, name)| name);
-        let untold = self.files.iter().filter(|(_, seen)| seen.is_link).map(|(name, _)| name);
-        let names = told.filter(|name| is_spec_name(name)).chain(untold).cloned().collect();
+        let names = told.filter(|name| is_spec_name(name)).chain(&self.links).cloned().collect();
         Suspects::These(names)
     }
 
@@ -139,25 +146,27 @@ impl SpecDirectory {
     fn look_at(&mut self, root: &Root, directory: &Directory, name: &str, look: &mut Look) {
         let path = self.path.join(name);
         let before = self.files.get(name);
-        let seen = match stamped(root, directory, &path, name) {
+        let (spec, stamp, is_link) = match stamped(root, directory, &path, name) {
             // A directory is no spec, whatever its name; all else that is no file is a bad one.
-            Ok(Some((Kind::Directory, ..))) | Ok(None) => None,
+            Ok(Some((Kind::Directory, ..)) | None) => (None, None, false),
             Ok(Some((_, stamp, _))) if before.is_some_and(|seen| seen.stamp == Some(stamp)) => return,
             Ok(Some((kind, stamp, is_link))) => {
-                let stamp = stamp.is_settled().then_some(stamp);
                 let spec = load(root, directory, &path, name, kind, is_link);
-                spec.map(|spec| Seen { file: self.file(path, spec), stamp, is_link })
+                (spec, stamp.is_settled().then_some(stamp), is_link)
             }
-            Err(error) => {
-                let spec = Err(FileError::Unreadable(error));
-                Some(Seen { file: self.file(path, spec), stamp: None, is_link: true })
-            }
+            // What cannot be looked at is tried again each time, as links are.
+            Err(error) => (Some(Err(FileError::Unreadable(error))), None, true),
         };
-        let come = seen.as_ref().map(|seen| Arc::clone(&seen.file));
-        let gone = match seen {
-            Some(seen) => self.files.insert(name.to_owned(), seen),
+        let come = spec.map(|spec| self.file(path, spec));
+        let gone = match &come {
+            Some(file) => self.files.insert(name.to_owned(), Seen { file: Arc::clone(file), stamp }),
             None => self.files.remove(name),
         };
+        if is_link && come.is_some() {
+            self.links.insert(name.to_owned());
+        } else {
+            self.links.remove(name);
+        }
         look.gone.extend(gone.map(|seen| seen.file));
         look.come.extend(come);
     }
@@ -181,6 +190,7 @@ impl SpecDirectory {
     }
 
     fn clear(&mut self, look: &mut Look) {
+        self.links.clear();
         look.gone.extend(std::mem::take(&mut self.files).into_values().map(|seen| seen.file));
     }
 }
