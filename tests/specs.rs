@@ -157,6 +157,14 @@ fn validate_reads_standard_input_and_prints_json() {
 }
 
 #[test]
+fn validate_refuses_what_is_too_large_for_a_spec() {
+    let tree = tree(&[("big.yaml", &format!("{GOOD}# {}\n", "x".repeat(5 << 20)))]);
+    let (status, stdout, stderr) = run(tree.path(), &["validate", "big.yaml"]);
+    assert_eq!((status, stderr.as_str()), (4, ""));
+    assert_eq!(stdout, "big.yaml: more than 4194304 bytes, which no spec needs\n");
+}
+
+#[test]
 fn usage_errors_exit_2() {
     let tree = tree(&[]);
     assert_eq!(run(tree.path(), &["validate"]).0, 2);

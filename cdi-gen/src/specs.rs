@@ -55,8 +55,8 @@ pub(crate) fn read(file: &Utf8Path) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let machine = Root::open("/".into())?;
-    match machine.read(&absolute(file)?, cdi::MAX_BYTES as u64)? {
-        Some(bytes) => Ok(bytes),
+    match machine.open_file(&absolute(file)?)? {
+        Some(opened) => opened.read_at(0, cdi::MAX_BYTES + 1).with_context(|| format!("{file}: reading it")),
         None => bail!("{file}: no such file"),
     }
 }
