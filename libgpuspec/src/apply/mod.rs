@@ -2,7 +2,7 @@
 //!
 //! state → [`container`] → [`Root`] → [`apply`]. Nothing is discovered here, all is asked for by a
 //! [`Request`]. No single step is worth a container that does not start: what cannot be done is a
-//! [`Notice`], and a second run over the same tree changes nothing.
+//! [`Notice`](crate::Notice), and a second run over the same tree changes nothing.
 
 pub mod container;
 mod cuda;
