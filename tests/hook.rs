@@ -15,6 +15,8 @@ mod images;
 mod loader;
 #[path = "hook/mounts.rs"]
 mod mounts;
+#[path = "support/note.rs"]
+mod note;
 #[path = "hook/peer.rs"]
 mod peer;
 #[path = "hook/refusals.rs"]

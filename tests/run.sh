@@ -98,8 +98,11 @@ stage_fuzz() {
   check 'fuzz targets build' fuzz build
   for target in tests/fuzz/fuzz_targets/*.rs; do
     target=$(basename "$target" .rs)
-    check "fuzz $target" fuzz_run "$target"
+    check "fuzz $target" fuzz_run "$target" &
+    # One a processor.
+    [ "$(jobs -r | wc -l)" -lt "$(nproc)" ] || wait -n
   done
+  wait
 }
 
 fuzz() { RUSTC_BOOTSTRAP=1 "$CACHE/cargo-tools/bin/cargo-fuzz" "$1" --fuzz-dir tests/fuzz --sanitizer none "${@:2}"; }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::container::{Container, is_root, run};
 use crate::elf::Stub;
+use crate::note;
 use crate::rootfs;
 
 const FOLDER: &str = "usr/lib64";
@@ -30,30 +31,8 @@ fn driver(container: &Container) {
     }
 }
 
-/// An ELF file with a note of this owner and content (elf(5), Nhdr).
 fn noted(owner: &str, content: &str) -> Vec<u8> {
-    let mut file = Stub::x86_64("libcuda.so.1").bytes();
-    let sections = u64::from_le_bytes(file[40..48].try_into().unwrap()) as usize;
-    let mut table = file[sections..].to_vec();
-    let note = file.len().next_multiple_of(8);
-    file.resize(note, 0);
-    for number in [owner.len() + 1, content.len(), 1] {
-        file.extend((number as u32).to_le_bytes());
-    }
-    for text in [format!("{owner}\0"), content.to_owned()] {
-        file.extend(text.as_bytes());
-        file.resize(file.len().next_multiple_of(4), 0);
-    }
-    let size = file.len() - note;
-    file.resize(file.len().next_multiple_of(8), 0);
-    let start = (file.len() as u64).to_le_bytes();
-    for number in [7_u64 << 32, 2, 0, note as u64, size as u64, 0, 4, 0] {
-        table.extend(number.to_le_bytes());
-    }
-    file.extend(table);
-    file[40..48].copy_from_slice(&start);
-    file[60] = 5;
-    file
+    note::added(Stub::x86_64("libcuda.so.1").bytes(), owner, content.as_bytes())
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use libgpuspec::elf::{inspect, mentioned_libraries};
+use libgpuspec::elf::{inspect, mentioned_libraries, notes};
 use libgpuspec::root::Opened;
 
 #[allow(dead_code)]
@@ -28,6 +28,9 @@ fuzz_target!(|input: &[u8]| {
         let _ = object.glibc_floor();
     }
     let _ = mentioned_libraries(&opened);
+    if let Ok(notes) = notes(&opened, "GNU") {
+        assert!(notes.iter().all(|note| note.len() <= bytes.len()));
+    }
 });
 
 fn changed(input: &[u8]) -> Vec<u8> {
