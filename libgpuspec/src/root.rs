@@ -6,6 +6,7 @@
 //! without blocking; absence is `Ok(None)`. Writing goes through a [`Directory`]: one descriptor,
 //! one name, and what stands there is replaced by a new inode or not at all.
 
+mod bind;
 mod cover;
 mod directory;
 mod watch;
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
+pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
 pub use watch::{Changes, Stamp, Watch};
 

@@ -81,7 +81,12 @@ pub(crate) struct Job {
 
 /// Reads the command line; a usage error ends the process with status 2.
 pub(crate) fn parse() -> Command {
-    let words = words(std::env::args_os());
+    parse_words(std::env::args_os())
+}
+
+/// The same of words that stand elsewhere.
+pub(crate) fn parse_words(arguments: impl Iterator<Item = OsString>) -> Command {
+    let words = words(arguments);
     // The peer's parser is built only where it is needed: it costs a quarter of all that create-container does.
     let verb = words.get(1).and_then(|word| word.to_str()).unwrap_or_default();
     if peer::VERBS.contains(&verb) {

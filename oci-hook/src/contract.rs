@@ -8,22 +8,18 @@ use rustix::process::{self, DumpableBehavior, Resource, Rlimit};
 /// Larger than any loader cache that is written (libgpuspec's own limit is 16 MiB).
 const MAX_FILE: u64 = 32 << 20;
 
-const LIMITS: [(Resource, u64); 5] = [
-    (Resource::Core, 0),
-    (Resource::Cpu, 10),
-    (Resource::As, 2 << 30),
-    (Resource::Nofile, 64),
-    (Resource::Fsize, MAX_FILE),
-];
+const LIMITS: [(Resource, u64); 4] =
+    [(Resource::Core, 0), (Resource::Cpu, 10), (Resource::As, 2 << 30), (Resource::Fsize, MAX_FILE)];
 
-/// Sets limits, forbids others to trace this process, and leaves the directory that it was started in.
+/// Sets limits, of `files` open ones among them, forbids others to trace this process, and leaves the directory
+/// that it was started in.
 ///
 /// Nothing of it is worth a container that does not start: each is one more obstacle, not the wall.
-pub(crate) fn enter() {
+pub(crate) fn enter(files: u64) {
     // Directories and files get the modes we give them, whatever the runtime's caller had.
     process::umask(Mode::empty());
     let _ = process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    for (resource, most) in LIMITS {
+    for (resource, most) in LIMITS.into_iter().chain([(Resource::Nofile, files)]) {
         let old = process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let limit = Some(most.min(old));
         let _ = process::setrlimit(resource, Rlimit { current: limit, maximum: limit });

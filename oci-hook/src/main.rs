@@ -40,9 +40,12 @@ enum Failure {
     Sandbox = 70,
 }
 
+/// Some ten are open at a time.
+const MAX_FILES: u64 = 64;
+
 fn main() -> ExitCode {
     descriptors::close_inherited();
-    contract::enter();
+    contract::enter(MAX_FILES);
     match cli::parse() {
         Command::Apply(job) => match run(*job) {
             Ok(()) => ExitCode::SUCCESS,

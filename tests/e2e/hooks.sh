@@ -119,6 +119,141 @@ checks() {
   check "$RUNTIME: precreate: an unknown GPU keeps the container from starting" unknown_devices_are_refused
 }
 
+# ---- bundles of runc and crun, whose config has the hook and no device -------------------------------------------
+
+# bundle ROOT-OPTIONS JQ [ARG…]: $ROOM/bundle with a fresh root, config.json changed by the jq program.
+bundle() {
+  mkdir -p "$ROOM/image" "$ROOM/bundle/rootfs" "$ROOM/over"
+  [ -d "$ROOM/image/usr" ] || tar -C "$ROOM/image" -xf "$CACHE/image/debian.tar"
+  ! mountpoint -q "$ROOM/bundle/rootfs" || umount "$ROOM/bundle/rootfs"
+  rm -rf "$ROOM/over" && mkdir -p "$ROOM/over/up" "$ROOM/over/work"
+  mount -t overlay overlay -o "lowerdir=$ROOM/image,upperdir=$ROOM/over/up,workdir=$ROOM/over/work" "$ROOM/bundle/rootfs"
+  cp "$ROOM/probe" "$ROOM/bundle/rootfs/probe"
+  rm -f "$ROOM/bundle/config.json"
+  (cd "$ROOM/bundle" && runc spec)
+  jq '.process.terminal = false | .root.readonly = false | .process.env += ["NVIDIA_VISIBLE_DEVICES=all"] |
+    .linux.namespaces |= map(select(.type != "network"))' "$ROOM/bundle/config.json" >"$ROOM/config"
+  jq "$@" "$ROOM/config" >"$ROOM/bundle/config.json"
+}
+
+# hooked STAGE FIRST-WORD ARG…: a bundle whose config has this hook, and whose program asks the driver.
+hooked() {
+  local stage=$1 hook
+  hook=$(built oci-hook-inject)
+  shift
+  # crun has hooks' words nowhere unless told where.
+  bundle --arg stage "$stage" --arg hook "$hook" --arg said "$ROOM/said" --argjson args "$(printf '%s\n' "$@" | jq -R . | jq -s .)" \
+    ".hooks[\$stage] = [{path: \$hook, args: \$args, env: [\"LC_ALL=C\"], timeout: 10}] |
+    .annotations[\"run.oci.hooks.stderr\"] = \$said |
+    .process.args = [\"/probe\", \"cuda\", \"nvml\", \"/dev/nvidia0\", \"/dev/nvidia1\"]"
+}
+
+started() {
+  timeout --kill-after=10 60 "/usr/bin/$RUNTIME" run --bundle "$ROOM/bundle" libgpuspec-hooks
+}
+
+# refused_saying WORD: the container does not start, and the hook says why.
+refused_saying() {
+  : >"$ROOM/said"
+  refused started
+  cat "$ROOM/said" "$ROOM/err" >"$ROOM/all"
+  holds "$1" <"$ROOM/all" || { cat "$ROOM/all"; return 1; }
+}
+
+GRANTED=$'cuInit 100\nnvmlInit_v2 9\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO'
+# What NVML makes of nodes that it sees and may not open is 999.
+VISIBLE=$'cuInit 100\nnvmlInit_v2 999\nopen /dev/nvidia0 EPERM\nopen /dev/nvidia1 EPERM'
+
+a_created_container_is_fitted_out() {
+  hooked "$1" oci-hook-inject "$2" --allow-environment $GPU --device-cgroup --dev-root "$ROOM/host"
+  started | equal answers "$GRANTED"
+  findmnt --kernel --list --noheadings --output TARGET | grep "$ROOM/bundle/rootfs/" && { echo 'left mounted'; return 1; }
+  return 0
+}
+
+the_cgroup_is_left_alone_unless_told() {
+  hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU
+  started | equal answers "$VISIBLE"
+}
+
+mounts_are_restricted() {
+  hooked createRuntime oci-hook-inject create-runtime --device $GPU=all
+  reconfigured '.process.args = ["sh", "-c", "grep -E nvidia-smi /proc/self/mountinfo; echo x >>/usr/bin/nvidia-smi || echo refused; ldconfig -p"]'
+  started >"$ROOM/out" 2>&1
+  grep -E ' /usr/bin/nvidia-smi ro,nosuid,nodev[, ]' "$ROOM/out"
+  holds refused <"$ROOM/out"
+  holds 'libcuda.so.1 (libc6,x86-64)' <"$ROOM/out"
+}
+
+# Each mount is an open descriptor until it is attached.
+many_mounts() {
+  mkdir -p "$ROOM/cdi"
+  jq -n '{cdiVersion: "0.5.0", kind: "example.com/many", devices: [{name: "all", containerEdits: {mounts: [range(200) |
+    {hostPath: "/etc/hostname", containerPath: "/many/\(.)", options: ["ro", "bind"]}]}}]}' >"$ROOM/cdi/many.json"
+  hooked createRuntime oci-hook-inject create-runtime --device example.com/many=all --spec-dir "$ROOM/cdi"
+  reconfigured '.process.args = ["sh", "-c", "grep -c /many/ /proc/self/mountinfo"]'
+  started | equal mounts 200
+}
+
+# As Docker before 29 calls it: by its name, one word, the request in the environment.
+docker_gpus() {
+  hooked prestart nvidia-container-runtime-hook prestart
+  started | equal answers "$GRANTED"
+}
+
+# In createContainer the state's pid is not the container's: 1 is the machine's init.
+the_wrong_stage_is_refused() {
+  hooked createContainer oci-hook-inject prestart --allow-environment $GPU --device-cgroup
+  refused_saying "is no container's"
+}
+
+# reconfigured JQ: the bundle's config changed once more.
+reconfigured() {
+  jq "$1" "$ROOM/bundle/config.json" >"$ROOM/config"
+  cp "$ROOM/config" "$ROOM/bundle/config.json"
+}
+
+a_user_namespace_is_refused() {
+  hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU
+  # The machine's own network is not the namespace's, so its sysfs cannot be mounted in it.
+  reconfigured '.linux.namespaces += [{type: "user"}] | .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 65536}] |
+    .linux.gidMappings = .linux.uidMappings | .mounts |= map(select(.destination | startswith("/sys") | not))'
+  refused_saying 'has a user namespace'
+  reconfigured 'del(.hooks)'
+  reconfigured '.process.args = ["true"]'
+  started
+}
+
+a_read_only_root_is_fitted_out() {
+  hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU --device-cgroup
+  reconfigured '.root.readonly = true'
+  started | equal answers "$GRANTED"
+}
+
+a_root_that_leads_out_stays_inside() {
+  local outside=$ROOM/outside
+  rm -rf "$outside" && mkdir "$outside"
+  hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU
+  rm -rf "$ROOM/bundle/rootfs/usr/lib/firmware" "$ROOM/bundle/rootfs/usr/share/nvidia"
+  ln -s "$outside" "$ROOM/bundle/rootfs/usr/lib/firmware"
+  ln -s "../../../../../../../..$outside" "$ROOM/bundle/rootfs/usr/share/nvidia"
+  started || true
+  find "$outside" -mindepth 1 | equal "$outside" ''
+}
+
+stage_checks() {
+  check "$RUNTIME: prestart: nodes, mounts, cgroup, links" a_created_container_is_fitted_out prestart prestart
+  check "$RUNTIME: createRuntime: the same" a_created_container_is_fitted_out createRuntime create-runtime
+  check "$RUNTIME: createRuntime: the cgroup is left alone unless told" the_cgroup_is_left_alone_unless_told
+  check "$RUNTIME: createRuntime: mounts are read-only, the loader knows the driver" mounts_are_restricted
+  check "$RUNTIME: createRuntime: a spec of 200 mounts" many_mounts
+  check "$RUNTIME: prestart as Docker calls it for --gpus" docker_gpus
+  check "$RUNTIME: createContainer is the wrong stage" the_wrong_stage_is_refused
+  check "$RUNTIME: createRuntime: a read-only root" a_read_only_root_is_fitted_out
+  check "$RUNTIME: a user namespace is refused" a_user_namespace_is_refused
+  check "$RUNTIME: links in the root that lead out of it" a_root_that_leads_out_stays_inside
+}
+
 # ---- the capabilities of a real driver's files --------------------------------------------------------------------
 
 # What the vendor's table tells of a file by its name is what the inventory found it to serve.
@@ -149,6 +284,7 @@ all_checks() {
   for RUNTIME in crun runc; do
     if timeout 90 podman --runtime "/usr/bin/$RUNTIME" run --rm "$IMAGE" true 2>"$ROOM/err"; then
       checks
+      stage_checks
     else
       skip "hooks.d with $RUNTIME, driver $DRIVER" "a plain container does not start here: $(tail -n 1 "$ROOM/err")"
     fi

@@ -70,13 +70,13 @@ fn file_mount(parent: &Directory, bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
     detached.and(part)
 }
 
-fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     mount::move_mount(mount, "", place, "", flags)
 }
 
 /// Whether the mount that a descriptor lies on passes on what is mounted below it (proc_pid_mountinfo(5)).
-fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
+pub(super) fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     let path = Utf8Path::new("self/mountinfo");
     let proc = Root::open("/proc".into())?;
     let failed = |errno: Errno| proc.error(path, "asking for a mount", errno.into());

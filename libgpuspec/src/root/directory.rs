@@ -191,6 +191,14 @@ impl Directory {
         written.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
     }
 
+    /// Writes bytes to the file `name` by one call, as the kernel's own files want it.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, self.component(name)?, flags, Mode::empty());
+        let written = fd.and_then(|fd| rustix::io::write(fd, bytes));
+        written.map(drop).map_err(|errno| self.error(name, "writing to it", errno))
+    }
+
     /// Whether both lie on one mount.
     pub fn is_same_mount(&self, other: &Directory) -> Result<bool> {
         on_one_mount(self.fd.as_fd(), other.fd.as_fd())
@@ -228,7 +236,7 @@ impl Directory {
         &self.path
     }
 
-    fn replace_with(
+    pub(super) fn replace_with(
         &self,
         name: &str,
         action: &'static str,

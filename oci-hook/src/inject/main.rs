@@ -2,13 +2,25 @@
 //!
 //! `precreate`: config (standard input) → request → specs → config (standard output). Arguments come from an
 //! entry of hooks.d, which is root's; the config is the container's own word.
+//! `prestart`, `create-runtime`: state (standard input) → config → request → specs → the created container.
 
 #![forbid(unsafe_code)]
 
+// What specs tell oci-hook to do is done here too, where no runtime will.
+#[path = "../cli.rs"]
+#[allow(dead_code)]
 mod cli;
 #[path = "../contract.rs"]
 mod contract;
+mod created;
+mod entry;
+#[path = "../peer.rs"]
+#[allow(dead_code)]
+mod peer;
 mod precreate;
+mod prestart;
+#[path = "../sandbox.rs"]
+mod sandbox;
 #[path = "../stdin.rs"]
 mod stdin;
 
@@ -16,7 +28,7 @@ use std::process::ExitCode;
 
 use libgpuspec::error::chain;
 
-use cli::Command;
+use entry::Command;
 
 /// One exit status a class of failure: an engine that drops our words still reports the number.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +45,10 @@ enum Class {
     Edit = 83,
     /// A file of this machine cannot be read, or the result cannot be written.
     Machine = 84,
+    /// Something cannot be made or mounted in the container.
+    Container = 85,
+    /// The container's device cgroup cannot be changed.
+    Cgroup = 86,
 }
 
 /// Why nothing was done.
@@ -48,10 +64,15 @@ impl Failure {
     }
 }
 
+/// One for each mount of a spec, until they are attached; the largest spec seen has some 60.
+const MAX_FILES: u64 = 1024;
+
 fn main() -> ExitCode {
-    contract::enter();
-    let done = match cli::parse() {
+    contract::enter(MAX_FILES);
+    let done = match entry::parse() {
         Command::Precreate(entry) => precreate::run(&entry),
+        Command::Prestart(entry) => prestart::run(&entry),
+        Command::Nothing => Ok(()),
         Command::Unknown(name) => {
             // An entry of hooks.d made for a newer version must not keep containers from starting.
             eprintln!("oci-hook-inject: `{name}` is no stage known to this version; nothing done");

@@ -12,11 +12,11 @@ use libgpuspec::vendor::nvidia::NVIDIA;
 use libgpuspec::{Notice, Root};
 use serde_json::Value;
 
-use crate::cli::Entry;
+use crate::entry::Entry;
 use crate::{Class, Failure, stdin};
 
 /// Most bytes of a config that are read; the largest seen has 0.2 MiB.
-const MAX_CONFIG: u64 = 16 << 20;
+pub(crate) const MAX_CONFIG: u64 = 16 << 20;
 
 /// Reads the config, and writes it with what the container may have; one that asks for nothing as it was.
 pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
@@ -43,7 +43,7 @@ pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
 }
 
 /// What the request comes to on this host.
-fn edits(entry: &Entry, request: &Request) -> Result<ContainerEdits, Failure> {
+pub(crate) fn edits(entry: &Entry, request: &Request) -> Result<ContainerEdits, Failure> {
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     if !request.conditions.is_empty() {
         check(request, &host(entry).map_err(machine)?)?;
@@ -69,7 +69,7 @@ fn check(request: &Request, host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(notices: &[Notice]) {
+pub(crate) fn tell(notices: &[Notice]) {
     notices.iter().for_each(|notice| eprintln!("oci-hook-inject: {notice}"));
 }
 

@@ -11,7 +11,8 @@ use libgpuspec::request::Rules;
 
 const EXIT_STATUS: &str = "Exit status: 0 done; 2 usage; 65 the input cannot be used; 80 the container's request cannot be meant, \
     81 a device does not resolve, 82 a condition of the image is not met, 83 a device has no node here, \
-    84 a file of this machine cannot be read or written";
+    84 a file of this machine cannot be read or written, \
+    85 something cannot be made or mounted in the container, 86 its device cgroup cannot be changed";
 
 /// Gives containers the CDI devices they may ask for; engines run it as an entry of hooks.d tells them.
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ struct Cli {
 enum Stage {
     /// Edits an OCI config before the container is created: standard input to standard output (podman)
     Precreate(Entry),
+    /// Fits out a container that is created and not started, for runtimes without CDI; the state is standard input
+    #[command(alias = "create-runtime")]
+    Prestart(Entry),
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
 }
@@ -45,6 +49,10 @@ pub(crate) struct Entry {
     /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
     #[arg(long = "spec-dir", value_name = "DIR")]
     pub(crate) spec_directories: Vec<Utf8PathBuf>,
+    /// prestart: let the container use the devices, by its cgroup of version 1. A runtime that sets its rules
+    /// anew (update, a reload of systemd) takes that back
+    #[arg(long)]
+    pub(crate) device_cgroup: bool,
     /// The directory below which dev/… is looked for
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) dev_root: Utf8PathBuf,
@@ -78,14 +86,32 @@ fn kind(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
 pub(crate) enum Command {
     /// The stage of this name.
     Precreate(Entry),
+    /// That of a created container.
+    Prestart(Entry),
+    /// Nothing: a stage of the peer's hook at which nothing is to be done.
+    Nothing,
     /// Nothing: a stage by a name not known here.
     Unknown(String),
 }
 
+/// The name under which Docker before 29 looks for the hook of `docker run --gpus`.
+const PEER: &str = "nvidia-container-runtime-hook";
+/// What that name alone opens: Docker puts the request into the environment, and the devices into no cgroup.
+const OPENED: [&str; 3] = ["--allow-environment", "nvidia.com/gpu", "--device-cgroup"];
+
 /// Reads the command line; a usage error ends the process with status 2.
 pub(crate) fn parse() -> Command {
-    match Cli::parse().stage {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if Utf8PathBuf::from(name).file_name() == Some(PEER) {
+        if words.get(1).is_none_or(|verb| verb != "prestart") {
+            return Command::Nothing;
+        }
+        words.extend(OPENED.map(OsString::from));
+    }
+    match Cli::parse_from(words).stage {
         Stage::Precreate(entry) => Command::Precreate(entry),
+        Stage::Prestart(entry) => Command::Prestart(entry),
         Stage::Unknown(words) => {
             let name = words.first().map(|name| name.to_string_lossy().into_owned());
             Command::Unknown(name.unwrap_or_default())

@@ -1,0 +1,156 @@
+//! Files of one tree made to appear in another: clones of mounts, and device nodes, by descriptors alone.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{self, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{self, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags};
+
+use super::cover::{attach, is_shared};
+use super::{Directory, Entry, Found, Kind, Root, descriptor_link};
+use crate::error::{Error, Result};
+
+/// A mount of one file or directory, not attached anywhere so far.
+#[derive(Debug)]
+pub struct ClonedMount {
+    mount: OwnedFd,
+    kind: Kind,
+    path: Utf8PathBuf,
+}
+
+/// What a mount does not allow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restrictions {
+    /// Writing.
+    pub read_only: bool,
+    /// Set-user-id programs.
+    pub no_suid: bool,
+    /// Device nodes.
+    pub no_devices: bool,
+    /// Programs.
+    pub no_exec: bool,
+}
+
+impl Restrictions {
+    fn flags(self) -> MountFlags {
+        let mut flags = MountFlags::BIND;
+        flags.set(MountFlags::RDONLY, self.read_only);
+        flags.set(MountFlags::NOSUID, self.no_suid);
+        flags.set(MountFlags::NODEV, self.no_devices);
+        flags.set(MountFlags::NOEXEC, self.no_exec);
+        flags
+    }
+
+    fn hold(self, found: StatVfsMountFlags) -> bool {
+        let holds = |wanted: bool, flag| !wanted || found.contains(flag);
+        holds(self.read_only, StatVfsMountFlags::RDONLY)
+            && holds(self.no_suid, StatVfsMountFlags::NOSUID)
+            && holds(self.no_devices, StatVfsMountFlags::NODEV)
+            && holds(self.no_exec, StatVfsMountFlags::NOEXEC)
+    }
+}
+
+impl Found<'_> {
+    /// A mount of it alone, without those below it (open_tree(2)).
+    pub fn clone_mount(&self) -> Result<ClonedMount> {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = mount::open_tree(&self.fd, "", flags)
+            .map_err(|errno| self.root.error(self.path, "cloning its mount", errno.into()))?;
+        Ok(ClonedMount { mount, kind: self.entry.kind, path: self.root.outside(self.path) })
+    }
+}
+
+impl Root {
+    /// Attaches a mount at `path`, where something of its kind is made if nothing is there.
+    ///
+    /// Below a shared mount it would appear elsewhere too, so there it is not attached.
+    pub fn attach(&self, clone: &ClonedMount, path: &Utf8Path, restrictions: Restrictions) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        if self.find(path)?.is_none() {
+            parent.make_empty(name, clone.kind)?;
+        }
+        let failed = |errno: Errno| self.error(path, "mounting at it", errno.into());
+        let Some(place) = self.find(path)? else { return Err(failed(Errno::NOENT)) };
+        if (place.entry.kind == Kind::Directory) != (clone.kind == Kind::Directory) {
+            let reason =
+                format!("a {} cannot be mounted on a {}", clone.kind.word(), place.entry.kind.word());
+            return Err(Error::Format { path: self.outside(path), reason });
+        }
+        if is_shared(place.fd.as_fd())? {
+            let reason = format!("{}: on a shared mount; nothing is mounted there", self.outside(path));
+            return Err(Error::Container(reason));
+        }
+        attach(clone.mount.as_fd(), place.fd.as_fd()).map_err(failed)?;
+        let restricted = restrict(clone, restrictions);
+        restricted.map_err(|errno| {
+            // Writable it must not stay.
+            let _ = mount::unmount(descriptor_link(clone.mount.as_fd()), UnmountFlags::DETACH);
+            self.error(path, "restricting the mount at it", errno.into())
+        })
+    }
+
+    /// The device node `path` with these numbers, in place of what is there; one like it stays.
+    ///
+    /// Its directories must be the container's own: a /dev that is a link leads nobody knows where.
+    pub fn make_node(&self, path: &Utf8Path, node: &Entry) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        if parent.is_machine_dev()? {
+            return Err(Error::Container(format!("{}: this machine's own /dev", self.outside(path))));
+        }
+        let same = |old: &Entry| (old.kind, old.major, old.minor) == (node.kind, node.major, node.minor);
+        if parent.entry(name)?.is_some_and(|old| same(&old)) {
+            return Ok(());
+        }
+        parent.replace_with(name, "making a device node", |temporary| {
+            let is_block = node.kind == Kind::BlockDevice;
+            let kind = if is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
+            let device = fs::makedev(node.major, node.minor);
+            fs::mknodat(&parent.fd, temporary, kind, Mode::from_raw_mode(node.mode), device)?;
+            let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+            fs::chownat(&parent.fd, temporary, Some(uid), Some(gid), fs::AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+
+    fn parent<'a>(&self, path: &'a Utf8Path) -> Result<(Directory, &'a str)> {
+        let split = path.parent().zip(path.file_name());
+        let (parent, name) =
+            split.ok_or_else(|| self.error(path, "taking it as a path", Errno::INVAL.into()))?;
+        Ok((self.make_directory(parent)?, name))
+    }
+}
+
+impl Directory {
+    fn make_empty(&self, name: &str, kind: Kind) -> Result<()> {
+        let name = self.component(name)?;
+        let made = if kind == Kind::Directory {
+            fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        };
+        made.map_err(|errno| self.error(name, "making a place to mount at", errno))
+    }
+}
+
+/// Restricts an attached mount through its own descriptor, and looks whether it took.
+///
+/// mount_setattr(2) would do so before, but is in no crate without unsafe code of ours; nobody of the
+/// container runs yet, so nobody sees the moment between.
+fn restrict(clone: &ClonedMount, restrictions: Restrictions) -> rustix::io::Result<()> {
+    let link = descriptor_link(clone.mount.as_fd());
+    mount::mount_change(&link, MountPropagationFlags::PRIVATE)?;
+    mount::mount_remount(&link, restrictions.flags(), "")?;
+    match restrictions.hold(fs::fstatvfs(&clone.mount)?.f_flag) {
+        true => Ok(()),
+        false => Err(Errno::STALE),
+    }
+}
+
+impl ClonedMount {
+    /// What was cloned, for messages.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+}
