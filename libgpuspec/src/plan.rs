@@ -80,7 +80,7 @@ impl<'a> Wanted<'a> {
     fn mounts(&self, policy: &Policy) -> Vec<Mount> {
         let mut mounts = BTreeMap::new();
         let mut mount = |source: &Utf8Path, destination: Utf8PathBuf, options: &[&str]| {
-            mounts.entry(destination.clone()).or_insert_with(|| Mount {
+            mounts.entry(destination.to_string()).or_insert_with(|| Mount {
                 host_path: below(&policy.driver_root, source),
                 container_path: destination.into_string(),
                 options: options.iter().map(|&option| option.to_owned()).collect(),

@@ -1,6 +1,6 @@
 //! Which directories of a driver root hold libraries, and what names are in them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -55,7 +55,7 @@ pub(super) fn find(
     notices: &mut Vec<Notice>,
 ) -> Vec<LibraryDirectory> {
     let mut search =
-        Search { root, vendor, seen: BTreeSet::new(), expanded: BTreeSet::new(), directories: Vec::new() };
+        Search { root, vendor, seen: BTreeMap::new(), expanded: BTreeSet::new(), directories: Vec::new() };
     for path in first {
         if search.add(path, notices).is_none() {
             notices.push(Notice(format!("{}: no such directory of libraries", root.outside(path))));
@@ -68,8 +68,8 @@ pub(super) fn find(
         search.add_with_children(Utf8Path::new(path), notices);
     }
     for path in vendor.private_directories {
-        if search.add(Utf8Path::new(path), notices).is_some() {
-            search.add_children(Utf8Path::new(path), notices);
+        if let Some(identity) = search.add(Utf8Path::new(path), notices) {
+            search.add_children(Utf8Path::new(path), identity, notices);
         }
     }
     search.directories
@@ -103,7 +103,8 @@ fn cached(root: &Root, vendor: &Vendor, notices: &mut Vec<Notice>) -> Vec<Utf8Pa
 struct Search<'a> {
     root: &'a Root,
     vendor: &'a Vendor,
-    seen: BTreeSet<Identity>,
+    /// The directories read, with the names in them that may be directories.
+    seen: BTreeMap<Identity, Vec<String>>,
     /// Those whose subdirectories were looked at.
     expanded: BTreeSet<Identity>,
     directories: Vec<LibraryDirectory>,
@@ -116,19 +117,14 @@ impl Search<'_> {
         }
         for name in self.vendor.library_subdirectories {
             let below = path.join(name);
-            if self.add(&below, notices).is_some() {
-                self.add_children(&below, notices);
+            if let Some(identity) = self.add(&below, notices) {
+                self.add_children(&below, identity, notices);
             }
         }
     }
 
-    fn add_children(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) {
-        let children = self.root.list(path).unwrap_or_else(|error| {
-            notices.push(error.into());
-            None
-        });
-        let children = children.unwrap_or_default();
-        for (name, _) in children.iter().filter(|(_, kind)| matches!(kind, Kind::Directory | Kind::Symlink)) {
+    fn add_children(&mut self, path: &Utf8Path, identity: Identity, notices: &mut Vec<Notice>) {
+        for name in self.seen.get(&identity).cloned().unwrap_or_default() {
             self.add(&path.join(name), notices);
         }
     }
@@ -142,18 +138,31 @@ impl Search<'_> {
     }
 
     fn read(&mut self, path: &Utf8Path) -> Result<Option<Identity>> {
-        let Some(entry) = self.root.target(path)? else { return Ok(None) };
-        if !self.seen.insert(entry.identity) {
+        let Some(entry) = self.root.target(path)?.filter(|entry| entry.kind == Kind::Directory) else {
+            return Ok(None);
+        };
+        if self.seen.contains_key(&entry.identity) {
             return Ok(Some(entry.identity));
         }
-        let Some(listed) = self.root.list(path)? else { return Ok(None) };
-        let library =
-            |(name, kind): (String, Kind)| (kind != Kind::Directory && stem(&name).is_some()).then_some(name);
-        let names: Vec<String> = listed.into_iter().filter_map(library).collect();
+        let (mut names, mut children) = (Vec::new(), Vec::new());
+        for (name, kind) in self.root.list(path)?.unwrap_or_default() {
+            match kind {
+                Kind::Directory => children.push(name),
+                _ if stem(&name).is_some() => names.push(name),
+                Kind::Symlink => children.push(name),
+                Kind::File
+                | Kind::CharDevice
+                | Kind::BlockDevice
+                | Kind::Fifo
+                | Kind::Socket
+                | Kind::Unknown => {}
+            }
+        }
         let private = !is_shared(&names)
             && !SHARED.contains(&path.as_str())
             && holds_only_the_drivers(self.vendor, &names);
         self.directories.push(LibraryDirectory { path: path.to_owned(), names, private });
+        self.seen.insert(entry.identity, children);
         Ok(Some(entry.identity))
     }
 }
