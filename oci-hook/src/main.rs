@@ -46,6 +46,9 @@ const MAX_FILES: u64 = 64;
 fn main() -> ExitCode {
     descriptors::close_inherited();
     contract::enter(MAX_FILES);
+    if let Err(error) = sealed::ensure() {
+        report::say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));
+    }
     match cli::parse() {
         Command::Apply(job) => match run(*job) {
             Ok(()) => ExitCode::SUCCESS,
@@ -67,9 +70,6 @@ fn main() -> ExitCode {
 }
 
 fn run(job: Job) -> Result<(), (Failure, Notice)> {
-    if let Err(error) = sealed::ensure() {
-        report::say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));
-    }
     let Job { request, required, state } = job;
     let failed = |failure: Failure| move |error: Error| (failure, error.into());
     let bytes = read_state(state.as_deref()).map_err(failed(Failure::State))?;

@@ -272,6 +272,26 @@ fn x03_the_program_runs_from_a_sealed_copy_beside_others() {
     assert_eq!(container.cache(), [ENTRY]);
 }
 
+/// X04: where no copy can be executed the hook goes on without one, and says so.
+#[test]
+fn x04_without_a_copy_it_goes_on() {
+    if !is_root() || Command::new("strace").arg("-V").output().is_err() {
+        return skipped("needs root and strace");
+    }
+    let container = Container::new("");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "sh", "-c", "(\"$@\"; exit $?)", "sh", "strace", "-qq", "-o"]);
+    command.arg(container.path("trace")).args(["-e", "trace=memfd_create"]);
+    command.args(["-e", "inject=memfd_create:error=EACCES"]);
+    command.args([env!("CARGO_BIN_EXE_oci-hook"), "create-container"]).args(ARGUMENTS);
+    let ended = run(&mut command, container.state().as_bytes());
+    if ended.stderr.contains("unshare:") || ended.stderr.contains("strace:") {
+        return skipped("no tracing or no pid namespaces on this machine");
+    }
+    assert_eq!((ended.status, container.cache()), (Some(0), vec![ENTRY.to_owned()]), "{ended:?}");
+    assert!(ended.stderr.contains("no sealed copy"), "{ended:?}");
+}
+
 /// What the processes below one are run from.
 fn descendants(pid: u32) -> Vec<String> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

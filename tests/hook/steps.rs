@@ -107,6 +107,46 @@ fn l01_nothing_is_mounted_below_a_shared_mount() {
     }
 }
 
+/// L03: what was mounted on the way is gone when a later mount fails.
+#[test]
+fn l03_a_mount_that_fails_leaves_none_behind() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skipped("no strace on this machine");
+    }
+    for (call, nth) in
+        [("move_mount", 1), ("move_mount", 2), ("open_tree", 1), ("fsconfig", 3), ("fsmount", 1)]
+    {
+        let container = Container::new("");
+        // The first run finds nothing to do, the second, traced one has the leave to hide.
+        let after = format!(
+            "sed -i s/0/1/ /proc/driver/nvidia/params
+             strace -qq -f -o /dev/null -e trace={call} -e inject={call}:error=EPERM:when={nth} \
+                 \"$1\" create-container --hide-device-files <$S 2>$R/said
+             grep -c nvidia /proc/self/mountinfo >$T; exit 33"
+        );
+        let Some(ended) = hide_device_files(&container, HIDDEN, "", &after) else { return };
+        assert_eq!(ended.status, Some(33), "{ended:?}");
+        let said = container.text("said");
+        assert!(said.contains("Operation not permitted"), "{call} {nth}: {said}");
+        assert_eq!(fs::read_to_string(container.path("seen")).unwrap(), "1\n", "{call} {nth}");
+    }
+}
+
+/// In a user namespace, as runtimes make one, the mount is made all the same.
+#[test]
+fn in_a_user_namespace_the_leave_is_hidden_too() {
+    let container = Container::new("");
+    fs::write(container.path("inner"), format!("\"$1\" create-container --hide-device-files <$S; {SEEN}"))
+        .unwrap();
+    let unshare =
+        "unshare --user --map-root-user --mount --propagation unchanged sh ${S%state}inner \"$1\"; exit $?";
+    // The first run, outside, must not be the one that does it.
+    let script = format!("umount $R/proc/driver/nvidia/params; {unshare}");
+    let Some(ended) = hide_device_files(&container, PARAMS, "", &script) else { return };
+    assert_eq!(ended.status, Some(33), "{ended:?}");
+    assert!(fs::read_to_string(container.path("seen")).unwrap().starts_with(HIDDEN), "{ended:?}");
+}
+
 #[test]
 fn musls_loader_gets_the_directory_behind_its_own() {
     let path = "etc/ld-musl-x86_64.path";
