@@ -36,7 +36,8 @@ interface_told() {
   local listing changelog
   listing=$(git log -1 --format=%H -- docs/api.txt)
   changelog=$(git log -1 --format=%H -- CHANGELOG.md)
-  git merge-base --is-ancestor "$listing" "$changelog"
+  git merge-base --is-ancestor "$listing" "$changelog" ||
+    die "docs/api.txt changed in ${listing:0:12}, after CHANGELOG.md's last change in ${changelog:0:12}: tell users of it there"
 }
 
 shell_scripts() {
