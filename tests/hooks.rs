@@ -72,6 +72,20 @@ fn an_entry_is_written_shown_replaced_and_removed() {
 }
 
 #[test]
+fn an_entry_has_the_engines_stage() {
+    let directory = Directory::new();
+    let (status, _, stderr) =
+        directory.hooks("install", &[&GPU[..], &["--engine", "cri-o", "--device-cgroup"]].concat());
+    assert_eq!(status, Some(0), "{stderr}");
+    let entry: Value = serde_json::from_str(&directory.text()).unwrap();
+    assert_eq!(entry["stages"], json!(["createRuntime"]));
+    let args =
+        ["oci-hook-inject", "create-runtime", "--allow-environment", "nvidia.com/gpu", "--device-cgroup"];
+    assert_eq!(entry["hook"]["args"], json!(args));
+    assert_eq!(directory.hooks("install", &[&GPU[..], &["--device-cgroup"]].concat()).0, Some(1), "podman");
+}
+
+#[test]
 fn a_file_of_another_maker_stays() {
     // None is a link that leads nowhere.
     let makers = [

@@ -39,7 +39,7 @@ pub(crate) struct Place {
     /// The engine that shall run the hook
     #[arg(long, value_enum, default_value_t = Engine::Podman)]
     engine: Engine,
-    /// The directory of entries [default: /etc/containers/oci/hooks.d]
+    /// The directory of entries [default: the one that the engine reads unless told otherwise]
     #[arg(long, value_name = "DIR")]
     hooks_dir: Option<Utf8PathBuf>,
 }
@@ -49,6 +49,8 @@ pub(crate) struct Place {
 enum Engine {
     /// Stage precreate: the config is edited before the runtime sees it
     Podman,
+    /// Stage createRuntime: the container is fitted out once it is created
+    CriO,
 }
 
 impl Engine {
@@ -56,12 +58,15 @@ impl Engine {
     fn stage(self) -> (&'static str, &'static str) {
         match self {
             Engine::Podman => ("precreate", "precreate"),
+            // It takes an entry of a stage that it does not know, such as precreate, for a broken one.
+            Engine::CriO => ("createRuntime", "create-runtime"),
         }
     }
 
     fn directory(self) -> &'static str {
         match self {
             Engine::Podman => "/etc/containers/oci/hooks.d",
+            Engine::CriO => "/usr/share/containers/oci/hooks.d",
         }
     }
 }
@@ -80,6 +85,9 @@ pub(crate) struct Install {
     /// Let containers' variables (NVIDIA_VISIBLE_DEVICES …) ask for devices of this kind; an image can set them
     #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
     environment: Vec<String>,
+    /// cri-o: let containers use the devices, by their cgroups of version 1
+    #[arg(long)]
+    device_cgroup: bool,
     /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
     #[arg(long = "spec-dir", value_name = "DIR")]
     spec_directories: Vec<Utf8PathBuf>,
@@ -179,6 +187,9 @@ impl Install {
                 "an entry that gives nothing to anybody: name --device, --allow-annotations or --allow-environment"
             );
         }
+        if self.device_cgroup && self.place.engine == Engine::Podman {
+            bail!("--device-cgroup: the config that podman's hook edits has the runtime do that");
+        }
         let machine = Root::open("/".into())?;
         let directory = self.place.directory()?;
         if let Present::Foreign = self.place.present(&machine)? {
@@ -205,6 +216,7 @@ impl Install {
         ] {
             args.extend(values.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
         }
+        args.extend(self.device_cgroup.then(|| "--device-cgroup".to_owned()));
         let hook = json!({"path": path, "args": args, "env": ["LC_ALL=C"], "timeout": TIMEOUT});
         let entry = json!({"version": "1.0.0", "hook": hook, "when": {"always": true}, "stages": [stage]});
         Ok(serde_json::to_string_pretty(&entry)? + "\n")

@@ -108,6 +108,13 @@ unknown_devices_are_refused() {
   refused box --env NVIDIA_VISIBLE_DEVICES=7 "$IMAGE" true
 }
 
+read_only_and_user_namespace() {
+  entry --device $GPU=all
+  box --read-only "$IMAGE" /probe cuda nvml /dev/nvidia0 /dev/nvidia1 | equal answers "$ALL"
+  # In a user namespace runc binds the machine's own node of that path, and a simulated host has it elsewhere.
+  [ "$RUNTIME" = runc ] || box --uidmap 0:100000:65536 "$IMAGE" /probe cuda nvml | equal answers $'cuInit 100\nnvmlInit_v2 9'
+}
+
 checks() {
   check "$RUNTIME: precreate: a device for every container" device_for_everybody
   check "$RUNTIME: precreate: NVIDIA_VISIBLE_DEVICES asks, where it may" an_image_asks
@@ -116,6 +123,7 @@ checks() {
   check "$RUNTIME: precreate: none is the driver without a GPU" the_driver_alone
   check "$RUNTIME: precreate: capabilities are a filter" capabilities_are_a_filter
   check "$RUNTIME: precreate: NVIDIA_REQUIRE_CUDA is checked" conditions_are_checked
+  check "$RUNTIME: precreate: a read-only root, a user namespace" read_only_and_user_namespace
   check "$RUNTIME: precreate: an unknown GPU keeps the container from starting" unknown_devices_are_refused
 }
 
