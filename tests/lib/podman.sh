@@ -36,8 +36,11 @@ podman_limits() {
 # no spec of this machine is read or touched; and where no second, empty cgroup hierarchy confuses the OCI runtime
 # (hybrid hosts).
 in_private_mounts() {
-  local dir made=() status=0
+  local dir made=() status=0 lock
   export ROOM=$CACHE/room
+  # One run at a time: a mount point that one run removes at its end would take the other run's mount along.
+  exec {lock}>"$CACHE/room.lock"
+  flock --timeout 1800 "$lock" || die "another run has held $CACHE/room.lock for half an hour"
   for dir in /etc/cdi /run/cdi "$ROOM"; do
     [ -d "$dir" ] || {
       mkdir -p "$dir"
@@ -50,8 +53,8 @@ in_private_mounts() {
       mount -t tmpfs -o mode=0755 tmpfs "$dir"
     done
     ! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
-    exec "$@"' in_private_mounts "$@" || status=$?
-  # Another run may be at work in them.
+    exec "$@"' in_private_mounts "$@" {lock}>&- || status=$?
   [ ${#made[@]} = 0 ] || rmdir "${made[@]}" 2>/dev/null || true
+  exec {lock}>&-
   return $status
 }
