@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests, on a machine that has nothing yet: installs what is missing (as root), then runs stage after stage.
-# Usage: tests/run.sh [lint|drivers|unit|instructions|podman|demo|fuzz]…   (none: all of them)
+# Usage: tests/run.sh [lint|drivers|unit|instructions|podman|demo|fuzz]…   (none: all of them), or consumers
 # The last line counts; the exit status is 0 when nothing failed. What could not run is listed as skipped, with why.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -78,6 +78,12 @@ stage_podman() {
   run_script "$here/e2e/hooks.sh" 550
 }
 
+# Newer engines, in roots of their own (some 900 MB in the cache): only when it is asked for.
+stage_consumers() {
+  run_script "$here/e2e/consumers.sh" trixie
+  run_script "$here/e2e/consumers.sh" sid
+}
+
 stage_demo() {
   # shellcheck disable=SC2016 # expanded inside
   if is_root; then
@@ -149,7 +155,7 @@ main() {
   [ $# -gt 0 ] || set -- lint drivers unit instructions podman demo fuzz
   for stage in "$@"; do
     case $stage in
-      lint | drivers | unit | instructions | podman | demo | fuzz) ;;
+      lint | drivers | unit | instructions | podman | consumers | demo | fuzz) ;;
       *) die "$stage: not a stage; see the head of tests/run.sh" ;;
     esac
     say "stage $stage"
