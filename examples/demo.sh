@@ -60,7 +60,7 @@ case ${2:-} in
     prepare_cache
     need_rust
     need podman=podman crun=crun mmdebstrap=mmdebstrap
-    say 'building cdi-gen and oci-hook'
+    say 'building the programs (a few minutes the first time)'
     build_programs
     in_private_mounts "$0" "$DRIVER" inside
     ;;

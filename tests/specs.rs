@@ -49,9 +49,11 @@ fn list_prints_names_and_exits_0() {
 }
 
 #[test]
-fn list_of_nothing_is_empty_and_exits_0() {
+fn list_of_nothing_is_empty_says_so_and_exits_0() {
     let tree = tree(&[]);
-    assert_eq!(list(&tree, &["--spec-dir", "missing"]), (0, String::new(), String::new()));
+    let (status, names, told) = list(&tree, &["--spec-dir", "missing"]);
+    assert_eq!((status, names.as_str()), (0, ""));
+    assert!(told.contains("no device"), "{told}");
 }
 
 #[test]

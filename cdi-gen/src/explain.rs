@@ -1,5 +1,6 @@
 //! `cdi-gen explain`: why a device can be had or not.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Result;
@@ -19,7 +20,8 @@ use crate::specs::SpecDirs;
 pub(crate) struct Explain {
     #[command(flatten)]
     specs: SpecDirs,
-    /// The directory below which the paths in the spec are looked for
+    /// The directory below which the spec's host paths are looked for: for a spec that will be used
+    /// elsewhere; one made by `generate --root` names its paths as they are on this machine
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: Utf8PathBuf,
     /// Print JSON for programs
@@ -62,7 +64,7 @@ fn words(explanation: &Explanation) -> Result<String> {
         writeln!(text, "  closed to users other than root: {} has mode {:04o}", closed.path, closed.mode)?;
     }
     for problem in &explanation.host {
-        writeln!(text, "  not so on this host: {}: {}", problem.place, problem.problem)?;
+        writeln!(text, "  on this host: {}: {}", problem.place, problem.problem)?;
     }
     if explanation.file.is_some() && explanation.host.is_empty() {
         writeln!(text, "  all that it names is on this host")?;
@@ -84,8 +86,20 @@ fn reading(text: &mut String, versions: &Versions) -> Result<()> {
             versions.needed
         )?;
     }
-    for (place, version) in &versions.because {
-        writeln!(text, "    {place} needs {version}")?;
+    for (field, (count, version)) in demands(versions) {
+        let places = if count == 1 { String::new() } else { format!(" (in {count} places)") };
+        writeln!(text, "    {field}{places} needs {version}")?;
     }
     Ok(())
+}
+
+/// What demands which version, one line a field: a spec has the same one in every device.
+fn demands(versions: &Versions) -> BTreeMap<String, (usize, String)> {
+    let mut demands = BTreeMap::new();
+    for (place, version) in &versions.because {
+        let place = place.to_string();
+        let field = place.rsplit('.').next().unwrap_or(&place).to_owned();
+        demands.entry(field).or_insert_with(|| (0, version.to_string())).0 += 1;
+    }
+    demands
 }

@@ -61,6 +61,11 @@ impl List {
         } else {
             output::text(&report.devices.iter().map(|name| format!("{name}\n")).collect::<String>())?;
             amiss.iter().for_each(|line| output::warning(line));
+            if report.devices.is_empty() {
+                output::note(
+                    "no device: no spec directory has a usable spec; cdi-gen generate --install makes one",
+                );
+            }
         }
         Ok(if amiss.is_empty() { Status::Done } else { Status::Invalid })
     }

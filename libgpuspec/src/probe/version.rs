@@ -115,7 +115,8 @@ fn no_driver(host: &Host, vendor: &Vendor, directories: &[LibraryDirectory]) -> 
         vendor: vendor.name,
         root: host.driver.path().to_owned(),
         looked_for: format!(
-            "{} in {places}; install the driver's libraries, or name their directory by --library-search-path",
+            "{} in {places}; install the driver's libraries, name their directory \
+             by --library-search-path, or a driver that lies elsewhere by --driver-root",
             names.join(" and ")
         ),
     }
