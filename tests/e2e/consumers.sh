@@ -3,12 +3,13 @@
 # Usage: tests/e2e/consumers.sh [trixie|sid]   (root; everything else it needs it installs, or it says what is missing)
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-for part in common report apt rust podman; do
+for part in common report apt rust driver host image podman; do
   # shellcheck source=/dev/null
   . "$here/../lib/$part.sh"
 done
 
 SUITE=${1:-trixie}
+DRIVER=550
 PACKAGES=podman,containerd,crun,runc,busybox-static
 KIND=example.com/gpu
 # YAML readers of old make a truth value, an octal number, one of base 60, a float and nothing of these.
@@ -31,16 +32,20 @@ make_suite() {
 enter_suite() {
   local root=$ROOM/root dir
   mkdir "$root" "$ROOM/upper" "$ROOM/work" "$ROOM/programs"
-  cp "$(built cdi-gen)" "$ROOM/programs"
+  cp "$(built cdi-gen)" "$(built oci-hook)" "$ROOM/programs"
+  gcc -O2 -o "$ROOM/programs/probe" "$here/probe.c" -ldl
+  driver_version "$DRIVER" >"$ROOM/programs/driver-version"
   mount -t overlay -o "lowerdir=$CACHE/consumers-$SUITE,upperdir=$ROOM/upper,workdir=$ROOM/work" suite "$root"
   for dir in proc sys dev; do
     mount --rbind "/$dir" "$root/$dir"
   done
   mount -t tmpfs -o mode=0755 tmpfs "$root/run"
-  mkdir -p "$root$CHECKOUT" "$root/run/old" "$root/run/programs" "$root/run/cache/room" "$root$(dirname "$RESULTS")"
+  mkdir -p "$root$CHECKOUT" "$root"/run/{old,programs,driver,image,cache/room} "$root$(dirname "$RESULTS")"
   : >"$root$RESULTS"
   mount --bind "$RESULTS" "$root$RESULTS"
   mount --bind "$ROOM/programs" "$root/run/programs"
+  mount --bind -o ro "$CACHE/driver-$DRIVER/installed" "$root/run/driver"
+  mount --bind -o ro "$CACHE/image" "$root/run/image"
   mount --bind -o ro "$CHECKOUT" "$root$CHECKOUT"
   cd "$root"
   pivot_root . run/old
@@ -113,12 +118,12 @@ run_on() { "run_$ENGINE" "$KIND=$1" "${@:2}"; }
 
 run_podman() {
   timeout --kill-after=10 60 podman --runtime "$(command -v "$RUNTIME")" run --rm --timeout 30 ${1:+--device "$1"} \
-    --rootfs "$ROOM/rootfs" "${@:2}"
+    --rootfs "${ROOTFS:-$ROOM/rootfs}" "${@:2}"
 }
 
 run_containerd() {
   timeout --kill-after=10 60 ctr --address "$ROOM/ctr.sock" run --rm --runc-binary "$(command -v "$RUNTIME")" \
-    --env PATH=/bin ${1:+--device "$1"} --rootfs "$ROOM/rootfs" "check-$BASHPID" "${@:2}"
+    --env PATH=/usr/sbin:/usr/bin:/bin ${1:+--device "$1"} --rootfs "${ROOTFS:-$ROOM/rootfs}" "check-$BASHPID" "${@:2}"
 }
 
 containerd_starts() {
@@ -225,6 +230,26 @@ reads() {
   [ -n "$since" ] && printf '%s\n' "$since" "$RELEASE" | sort --version-sort --check=quiet
 }
 
+# The main job: a real driver's spec with its hook, as the engine's release can read it, in a plain Debian.
+driver_loads() {
+  local ROOTFS=$ROOM/debian
+  rm -rf "$ROOTFS"
+  mkdir "$ROOTFS"
+  tar --extract --file /run/image/debian.tar --directory "$ROOTFS"
+  cp /run/programs/probe "$ROOTFS"
+  cdi-gen generate --driver-root /run/driver --dev-root "$ROOM/host" --proc-root "$ROOM/host" --sys-root "$ROOM/host" \
+    --hook-path /run/programs/oci-hook --target "$ENGINE-$RELEASE" --output /etc/cdi/nvidia.yaml
+  KIND=nvidia.com/gpu run_on all sh -c '
+    /probe cuda nvml
+    ldconfig -p | grep -o "libcuda.so.1 (libc6,x86-64)"
+    ls -d /dev/nvidia[0-9]' | equal 'what is inside' "cuInit 100
+nvmlInit_v2 9
+libcuda.so.1 (libc6,x86-64)
+/dev/nvidia0
+/dev/nvidia1"
+  rm /etc/cdi/nvidia.yaml
+}
+
 checks() {
   local what="$SUITE, $ENGINE $RELEASE, $RUNTIME"
   if ! "run_$ENGINE" '' true >"$ROOM/err" 2>&1; then
@@ -244,6 +269,11 @@ checks() {
   rm -f /etc/cdi/*
   check "$what: the versions it reads are those of the table" versions_are_those_of_the_table
   rm -f /etc/cdi/*
+  if [ -e /proc/driver/nvidia/version ]; then
+    skip "$what: a generated spec" 'a real NVIDIA driver would answer for the simulated GPUs'
+  else
+    check "$what: a generated spec gives driver $DRIVER and its lines in the loader cache" driver_loads
+  fi
 }
 
 # release COMMAND: the upstream release of it.
@@ -253,6 +283,8 @@ inside() {
   mkdir -p /etc/cdi "$ROOM/share" "$ROOM/rootfs"/{bin,dev,proc,sys,tmp,etc}
   cp /bin/busybox "$ROOM/rootfs/bin"
   chroot "$ROOM/rootfs" /bin/busybox --install -s /bin
+  mkdir "$ROOM/host"
+  simulated_host "$ROOM/host" "$(cat /run/programs/driver-version)"
   podman_room
   ENGINE=podman RELEASE=$(release podman)
   for RUNTIME in crun runc; do checks; done
@@ -269,7 +301,9 @@ case ${2:-} in
     prepare_cache
     if is_root; then
       need_rust
-      (cd "$CHECKOUT" && cargo build --quiet --locked --release --package cdi-gen)
+      build_programs
+      driver_installed "$DRIVER"
+      cached image "$IMAGE" make_debian_tar
       cached "consumers-$SUITE" "consumers $SUITE $PACKAGES 1" make_suite
       in_private_mounts "$0" "$SUITE" enter
     else
