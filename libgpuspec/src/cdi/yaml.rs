@@ -1,6 +1,8 @@
 //! Spec text: YAML (and so JSON) in, as a tree with places; YAML out. The only place that knows the
 //! YAML crate.
 
+mod tabs;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -11,6 +13,7 @@ use super::problem::{Problem, SerializeError, Violation};
 use super::scalar::{self, Scalar};
 use super::spec::Spec;
 use super::tree::{Entry, Node, Value};
+use tabs::Gaps;
 
 /// Nodes of one document with all aliases followed; the largest honest specs have some thousands.
 const MAX_NODES: usize = 200_000;
@@ -51,6 +54,7 @@ pub(crate) fn parse(text: &str) -> Result<Node<'_>, Violation> {
         text,
         events: Parser::new_from_str_with_options(text, options),
         anchors: BTreeMap::new(),
+        gaps: Gaps::default(),
         nodes_left: MAX_NODES,
         position: Position { line: 1, column: 1 },
     };
@@ -63,10 +67,13 @@ fn check_characters(text: &str) -> Result<(), Violation> {
     let Some((offset, letter)) = text.char_indices().find(|&(_, letter)| !printable(letter)) else {
         return Ok(());
     };
+    Err(syntax(position_of(text, offset), format!("the character {letter:?} may not stand in YAML")))
+}
+
+fn position_of(text: &str, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or_default();
     let line = before.rsplit('\n').next().unwrap_or_default();
-    let position = Position { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
-    Err(syntax(position, format!("the character {letter:?} may not stand in YAML")))
+    Position { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
 }
 
 /// Refuses directives that the other readers refuse: all but `%YAML 1.1` and `%TAG`.
@@ -96,6 +103,7 @@ struct Reader<'a> {
     events: Parser<'a, StrInput<'a>>,
     /// What each anchor names, complete ones only: an alias inside its own anchor finds nothing.
     anchors: BTreeMap<usize, Node<'a>>,
+    gaps: Gaps,
     nodes_left: usize,
     position: Position,
 }
@@ -110,7 +118,8 @@ impl<'a> Reader<'a> {
                 return Err(problem(self.position, Problem::NoSpec));
             }
             if !matches!(event, Event::StreamStart | Event::DocumentStart(..)) {
-                return self.node(event, 0);
+                let node = self.node(event, 0)?;
+                return self.gaps.rest(self.text).map_or(Ok(node), |tab| Err(self.tab(tab)));
             }
         }
     }
@@ -120,6 +129,7 @@ impl<'a> Reader<'a> {
         match self.events.next() {
             Some(Ok((event, span))) => {
                 self.position = place(&span);
+                self.check_tabs(&event, &span)?;
                 if matches!(event, Event::Scalar(_, ScalarStyle::DoubleQuoted, ..)) {
                     self.check_escapes(span.slice(self.text).unwrap_or_default())?;
                 }
@@ -128,6 +138,15 @@ impl<'a> Reader<'a> {
             Some(Err(error)) => Err(scan_error(&error)),
             None => Ok(Event::StreamEnd),
         }
+    }
+
+    fn check_tabs(&mut self, event: &Event<'_>, span: &Span) -> Read<()> {
+        let Some(range) = span.byte_range() else { return Ok(()) };
+        self.gaps.pass(self.text, event, range, span.start.col()).map_or(Ok(()), |tab| Err(self.tab(tab)))
+    }
+
+    fn tab(&self, offset: usize) -> Violation {
+        syntax(position_of(self.text, offset), "a tab where a line's indentation is wanted")
     }
 
     /// Refuses what JSON allows in a string and the other readers do not: `\/` and surrogates.

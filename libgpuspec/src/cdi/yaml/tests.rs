@@ -246,6 +246,42 @@ fn characters_line_ends_and_directives() {
 }
 
 #[test]
+fn tabs_do_not_indent() {
+    for text in [
+        "a: 1\n\t\nb: 2\n",
+        "a: 1\n\t\n",
+        "a: [1]\n\t\n",
+        "a: [1]\n  \t\nb: 2\n",
+        "a: 1\n\t# c\nb: 2\n",
+        "a: 1 # c\n  \t\nb: 2\n",
+        "\t\na: 1\n",
+        "\t\n---\na: 1\n",
+        "\t{\"a\": 1}\n",
+        "  \t{\"a\": 1}\n",
+        "a:\n  \t\n  b: 1\n",
+        "a:\n- 1\n\t\n- 2\n",
+        "a:\n- [1]\n    \t\n- 2\n",
+        "a:\n  b: 1\n  \t\nc: 2\n",
+        "a:\n  - 1\n  \t\n  - 2\n",
+        "a: b\n\tc\n",
+        "a: [b\n\t]\n",
+        "a: |\n  x\n\t\n",
+        "{\"a\": 1}\n\t\n",
+        "{\"a\": 1}\n# c\n  \t# c\n",
+    ] {
+        agrees(text, text, Err(()));
+    }
+    agrees("spaces first", "a: 1\n  \t\nb: 2\n", Ok("{a:1,b:2}"));
+    agrees("a comment", "a: 1\n  \t# c\nb: 2\n", Ok("{a:1,b:2}"));
+    agrees("after a value", "a: 1\t\nb: 2\t# c\n", Ok("{a:1,b:2}"));
+    agrees("after the start", "---\t\na: 1\n", Ok("{a:1}"));
+    agrees("in brackets", "{\n\ta: [\n\t1,\n\t'b'\n\t]}\n", Ok("{a:[1,\"b\"]}"));
+    agrees("in quotes", "a: 'b\n\tc'\n", Ok("{a:\"b c\"}"));
+    agrees("as text", "a: |\n  x\n  \ty\n", Ok("{a:\"x\\n\\ty\\n\"}"));
+    agrees("behind it on its line", "{\"a\": 1}\t\n# c\n---\n\t\n", Ok("{a:1}"));
+}
+
+#[test]
 fn tags() {
     agrees("string", "a: !!str 5\n", Ok("{a:\"5\"}"));
     agrees("integer", "a: !!int \"5\"\n", Ok("{a:5}"));
