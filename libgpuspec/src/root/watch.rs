@@ -21,12 +21,18 @@ pub struct Stamp {
     size: i64,
     changed: (i64, i64),
     modified: (i64, i64),
+    names: u64,
 }
 
 impl Stamp {
     /// Whether both are of one file or directory, changed or not.
     pub fn same_file(self, other: Stamp) -> bool {
         self.file == other.file
+    }
+
+    /// Whether the file has more names than one: no watch on a directory tells of changes by the others.
+    pub fn has_other_names(self) -> bool {
+        self.names > 1
     }
 
     /// Whether a change from now on must show in the stamp: it is older than the clock's tick.
@@ -49,6 +55,7 @@ impl From<fs::Stat> for Stamp {
             size: stat.st_size as i64,
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            names: stat.st_nlink as u64,
         }
     }
 }
@@ -86,7 +93,7 @@ pub struct Watch {
 pub struct Changes {
     /// Names in directories at which something has.
     pub names: BTreeSet<(usize, String)>,
-    /// Directories that have themselves.
+    /// Directories that have themselves, or at names that are no UTF-8.
     pub directories: BTreeSet<usize>,
     /// Whether there was more than could be told: anything may have.
     pub anything: bool,
@@ -158,9 +165,8 @@ impl Watch {
         for &number in self.names.get(&event.wd()).into_iter().flatten() {
             match event.file_name().map(|name| name.to_str()) {
                 Some(Ok(name)) => changes.names.insert((number, name.to_owned())),
-                None => changes.directories.insert(number),
-                // No reader of ours takes a name that is no UTF-8.
-                Some(Err(_)) => false,
+                // A name that is no UTF-8 cannot be told; whoever cares finds it in the directory.
+                None | Some(Err(_)) => changes.directories.insert(number),
             };
         }
     }

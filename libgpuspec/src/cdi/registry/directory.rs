@@ -17,7 +17,7 @@ pub(super) struct SpecDirectory {
     stamp: Option<Stamp>,
     watched: bool,
     files: BTreeMap<String, Seen>,
-    /// Those of them that lie elsewhere: no watch on this directory tells of their changes.
+    /// Those of them that lie elsewhere, or have another name there: no watch on this directory tells of their changes.
     links: BTreeSet<String>,
     error: Option<Arc<Error>>,
 }
@@ -121,7 +121,6 @@ impl SpecDirectory {
             Suspects::These(names) => names,
             Suspects::All => self.all_names(root)?,
         };
-        self.error = None;
         for name in names {
             self.look_at(root, &directory, &name, look);
         }
@@ -136,23 +135,34 @@ impl SpecDirectory {
         Suspects::These(names)
     }
 
-    /// The names that are there, and those that were.
-    fn all_names(&self, root: &Root) -> Result<BTreeSet<String>> {
-        let listed = root.list(&self.path)?.unwrap_or_default();
-        let specs = listed.into_iter().map(|(name, _)| name).filter(|name| is_spec_name(name));
-        Ok(specs.chain(self.files.keys().cloned()).collect())
+    /// The names that are there, and those that were; one that is no UTF-8 is an error of the directory.
+    fn all_names(&mut self, root: &Root) -> Result<BTreeSet<String>> {
+        let listed = root.list_where(&self.path, |name| is_spec_name(&name.to_string_lossy()))?;
+        let mut names: BTreeSet<String> = self.files.keys().cloned().collect();
+        self.error = None;
+        for (name, kind) in listed.unwrap_or_default() {
+            match name.into_string() {
+                Ok(name) => drop(names.insert(name)),
+                Err(name) if kind != Kind::Directory => {
+                    let reason = format!("{name:?} in it is not read, the name being no UTF-8; rename it");
+                    self.error = Some(Arc::new(Error::Format { path: root.outside(&self.path), reason }));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(names)
     }
 
     fn look_at(&mut self, root: &Root, directory: &Directory, name: &str, look: &mut Look) {
         let path = self.path.join(name);
         let before = self.files.get(name);
-        let (spec, stamp, is_link) = match stamped(root, directory, &path, name) {
+        let (spec, stamp, is_elsewhere) = match stamped(root, directory, &path, name) {
             // A directory is no spec, whatever its name; all else that is no file is a bad one.
             Ok(Some((Kind::Directory, ..)) | None) => (None, None, false),
             Ok(Some((_, stamp, _))) if before.is_some_and(|seen| seen.stamp == Some(stamp)) => return,
             Ok(Some((kind, stamp, is_link))) => {
                 let spec = load(root, directory, &path, name, kind, is_link);
-                (spec, stamp.is_settled().then_some(stamp), is_link)
+                (spec, stamp.is_settled().then_some(stamp), is_link || stamp.has_other_names())
             }
             // What cannot be looked at is tried again each time, as links are.
             Err(error) => (Some(Err(FileError::Unreadable(error))), None, true),
@@ -162,7 +172,7 @@ impl SpecDirectory {
             Some(file) => self.files.insert(name.to_owned(), Seen { file: Arc::clone(file), stamp }),
             None => self.files.remove(name),
         };
-        if is_link && come.is_some() {
+        if is_elsewhere && come.is_some() {
             self.links.insert(name.to_owned());
         } else {
             self.links.remove(name);
@@ -236,5 +246,58 @@ fn load(
     match bytes {
         Ok(bytes) => bytes.map(|bytes| read(&bytes).map_err(FileError::Invalid)),
         Err(error) => Some(Err(FileError::Unreadable(error))),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // trees are made by plain means
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::cdi::Registry;
+
+    const SPEC: &str =
+        "cdiVersion: 0.5.0\nkind: v.com/c\ndevices: [{name: x, containerEdits: {env: [A=B]}}]\n";
+
+    fn root(path: &std::path::Path) -> Root {
+        Root::open(Utf8Path::from_path(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf_8_is_told_while_it_is_there() {
+        let tree = tempfile::tempdir().unwrap();
+        let odd = tree.path().join(OsStr::from_bytes(b"\xff.yaml"));
+        fs::write(tree.path().join("x.yaml"), SPEC).unwrap();
+        fs::write(tree.path().join(OsStr::from_bytes(b"\xff.txt")), "").unwrap();
+        for registry in [Registry::new, Registry::unwatched] {
+            let registry = registry(root(tree.path()), &["/".into()]);
+            let told =
+                || registry.listing().directory_errors.into_iter().next().map(|it| it.error.to_string());
+            assert_eq!(told(), None);
+            fs::write(&odd, SPEC).unwrap();
+            assert!(told().is_some_and(|it| it.contains("\\xFF.yaml")), "{:?}", told());
+            fs::write(tree.path().join("y.yaml"), "").unwrap();
+            assert!(told().is_some(), "another change does not hide it");
+            assert_eq!(registry.listing().devices, ["v.com/c=x"]);
+            fs::remove_file(&odd).unwrap();
+            assert_eq!(told(), None);
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_specs_do_not_count_and_too_many_are_an_error() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::write(tree.path().join("x.yaml"), SPEC).unwrap();
+        for index in 0..1_001 {
+            fs::write(tree.path().join(index.to_string()), "").unwrap();
+        }
+        let registry = Registry::unwatched(root(tree.path()), &["/".into()]);
+        assert_eq!(registry.listing().devices, ["v.com/c=x"]);
+        assert!(registry.listing().directory_errors.is_empty());
+        let refused = root(tree.path()).list("/".into()).unwrap_err().to_string();
+        assert!(refused.contains("more than 1000 entries"), "{refused}");
     }
 }

@@ -33,7 +33,9 @@ impl Index {
     /// The definition that counts, if there is one; an error where two of one directory conflict.
     pub(super) fn find(&self, device: &str) -> Result<Option<Found>, Unresolved> {
         match self.0.get(device) {
-            Some(claims) if conflicts(claims) => Err(Unresolved::Conflict(contested(device, claims))),
+            Some(claims) if conflicts(claims) => {
+                Err(Unresolved::Conflict(contested(device, &conflicting(claims))))
+            }
             claims => Ok(claims.and_then(|claims| claims.last()).cloned()),
         }
     }
@@ -43,7 +45,7 @@ impl Index {
         let mut listing = Listing::default();
         for (device, claims) in &self.0 {
             if conflicts(claims) {
-                listing.conflicts.push(contested(device, claims));
+                listing.conflicts.push(contested(device, &conflicting(claims)));
                 continue;
             }
             listing.devices.push(device.clone());
@@ -58,6 +60,12 @@ impl Index {
 /// Whether two files of one directory are among the claims; one in a later directory helps nothing.
 fn conflicts(claims: &[Found]) -> bool {
     claims.windows(2).any(|pair| matches!(pair, [one, next] if one.file.priority == next.file.priority))
+}
+
+/// Those of the claims that conflict, which others shadow or are shadowed by.
+fn conflicting(claims: &[Found]) -> Vec<Found> {
+    let rivals = |priority| claims.iter().filter(|claim| claim.file.priority == priority).count();
+    claims.iter().filter(|claim| rivals(claim.file.priority) > 1).cloned().collect()
 }
 
 fn contested(device: &str, claims: &[Found]) -> Contested {

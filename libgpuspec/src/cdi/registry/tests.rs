@@ -115,6 +115,7 @@ fn a_conflict_in_a_lower_directory_also_drops_the_device_of_a_higher_one() {
     tree.write("a/2.yaml", &spec("M", &["0"]));
     tree.write("b/3.yaml", &spec("M", &["0", "1"]));
     assert_eq!(tree.devices(), ["1"]);
+    assert_eq!(tree.registry.listing().conflicts[0].files, ["/a/1.yaml", "/a/2.yaml"]);
     fs::remove_file(tree.path("a/1.yaml")).unwrap();
     assert_eq!(tree.devices(), ["0", "1"]);
 }
@@ -272,6 +273,15 @@ const ARRIVALS: &[Arrival] = &[
             tree.write("x", &spec("M", &["1"]));
             fs::hard_link(tree.path("x"), tree.path("a/x.yaml")).unwrap();
         },
+        &["1"],
+    ),
+    (
+        "written by another name of it",
+        |tree| {
+            tree.write("x", &spec("M", &["0"]));
+            fs::hard_link(tree.path("x"), tree.path("a/x.yaml")).unwrap();
+        },
+        |tree| tree.write("x", &spec("M", &["1"])),
         &["1"],
     ),
     (
