@@ -228,6 +228,30 @@ fn inject_takes_annotations_only_when_told_to() {
 }
 
 #[test]
+fn inject_exits_4_when_annotations_do_not_tell_what_they_ask_for() {
+    for (annotations, reason) in [
+        ("{\"cdi.k8s.io/x\": [\"v.com/c=0\"], \"other\": 1}", "cdi.k8s.io/x is not a string"),
+        ("[\"v.com/c=0\"]", "not an object"),
+        ("{\"cdi.k8s.io/x\": \"nonsense\"}", "cdi.k8s.io/x: "),
+    ] {
+        let config = format!("{{\"process\": {{}}, \"annotations\": {annotations}}}");
+        let tree = tree(&[("low/x.yaml", GOOD), ("config.json", &config)]);
+        let (status, stdout, stderr) = inject(&tree, &["--from-annotations", "v.com/c=0"]);
+        assert_eq!((status, stdout.as_str()), (4, ""), "{stderr}");
+        assert!(stderr.contains(&format!("config.json: annotations: {reason}")), "{stderr}");
+    }
+}
+
+#[test]
+fn file_names_reach_no_terminal_as_they_are() {
+    let tree = tree(&[("low/a\n\u{1b}[31m.yaml", "{")]);
+    let (_, _, stderr) = list(&tree, &[]);
+    assert!(stderr.contains("low/a\\n\\u{1b}[31m.yaml") && stderr.matches('\u{1b}').count() == 0, "{stderr}");
+    let (_, stdout, _) = run(tree.path(), &["explain", "--spec-dir", "low", "v.com/c=0"]);
+    assert!(stdout.contains("low/a\\n\\u{1b}[31m.yaml: ") && !stdout.contains('\u{1b}'), "{stdout}");
+}
+
+#[test]
 fn inject_exits_4_with_the_reason_when_a_device_does_not_resolve() {
     let (tree, _) = bundle();
     let (status, stdout, stderr) = inject(&tree, &["--in-place", "v.com/c=0", "v.com/c=9"]);

@@ -9,7 +9,7 @@ use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::cdi::{Explanation, Versions, explain};
 
-use crate::output::{self, Status};
+use crate::output::{self, Status, one_line};
 use crate::specs::SpecDirs;
 
 /// Says where a device comes from, what stands in its way, and which programs can read its spec.
@@ -50,27 +50,32 @@ impl Explain {
 fn words(explanation: &Explanation) -> Result<String> {
     let mut text = String::new();
     match (&explanation.file, &explanation.unresolved) {
-        (Some(file), _) => writeln!(text, "{}\n  given by {file}", explanation.device)?,
-        (None, Some(reason)) => writeln!(text, "{reason}")?,
+        (Some(file), _) => writeln!(text, "{}\n  given by {}", explanation.device, one_line(file.as_str()))?,
+        (None, Some(reason)) => writeln!(text, "{}", one_line(reason))?,
         (None, None) => {}
     }
     for file in &explanation.shadowed {
-        writeln!(text, "  shadows the definition in {file}")?;
+        writeln!(text, "  shadows the definition in {}", one_line(file.as_str()))?;
     }
     if let Some(versions) = &explanation.version {
         reading(&mut text, versions)?;
     }
     for closed in &explanation.closed {
-        writeln!(text, "  closed to users other than root: {} has mode {:04o}", closed.path, closed.mode)?;
+        writeln!(
+            text,
+            "  closed to users other than root: {} has mode {:04o}",
+            one_line(closed.path.as_str()),
+            closed.mode
+        )?;
     }
     for problem in &explanation.host {
-        writeln!(text, "  on this host: {}: {}", problem.place, problem.problem)?;
+        writeln!(text, "  on this host: {}: {}", problem.place, one_line(&problem.problem))?;
     }
     if explanation.file.is_some() && explanation.host.is_empty() {
         writeln!(text, "  all that it names is on this host")?;
     }
     for (path, reason) in &explanation.bad {
-        writeln!(text, "  not readable, and so without devices: {path}: {reason}")?;
+        writeln!(text, "  not readable, and so without devices: {}", one_line(&format!("{path}: {reason}")))?;
     }
     Ok(text)
 }

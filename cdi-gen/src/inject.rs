@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use libgpuspec::cdi::{Registry, requested};
+use libgpuspec::cdi::{REQUEST_PREFIX, Registry, requested};
 use libgpuspec::render::oci::{self, InjectError};
 use libgpuspec::root::Durability;
 use libgpuspec::{Error, Root};
@@ -55,7 +55,10 @@ impl Inject {
         let path = absolute(&self.config)?;
         let Some(bytes) = machine.read(&path, MAX_CONFIG)? else { bail!("{}: no such file", self.config) };
         let mut config: Value = serde_json::from_slice(&bytes).with_context(|| self.config.to_string())?;
-        let devices = self.devices(&config)?;
+        let devices = match self.devices(&config) {
+            Ok(devices) => devices,
+            Err(reason) => return self.refuse(&[format!("{}: annotations: {reason}", self.config)]),
+        };
         let registry = self.specs.registry()?;
         let edits = match registry.resolve(&devices) {
             Ok(edits) => edits,
@@ -75,14 +78,13 @@ impl Inject {
         if self.json { output::text(&report(&registry, &devices)?) } else { Ok(Status::Done) }
     }
 
-    /// What is asked for: on the command line first, then by annotations in the order of their keys.
-    fn devices(&self, config: &Value) -> Result<Vec<String>> {
+    /// What is asked for: on the command line first, then by annotations in the order of their keys;
+    /// or why nobody can tell what these ask for.
+    fn devices(&self, config: &Value) -> std::result::Result<Vec<String>, String> {
         let mut devices = self.devices.clone();
         if self.from_annotations {
-            let annotations = config.get("annotations").and_then(Value::as_object);
-            let texts = annotations.into_iter().flatten();
-            let texts = texts.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-            devices.extend(requested(&texts.collect::<BTreeMap<_, _>>()).context("annotations")?);
+            let annotations = requests(config.get("annotations"))?;
+            devices.extend(requested(&annotations).map_err(|error| error.to_string())?);
         }
         Ok(devices)
     }
@@ -91,10 +93,24 @@ impl Inject {
         if self.json {
             output::text(&(serde_json::to_string_pretty(&json!({ "unresolved": reasons }))? + "\n"))?;
         } else {
-            reasons.iter().for_each(|reason| output::note(reason));
+            reasons.iter().for_each(|reason| output::note(&output::one_line(reason)));
         }
         Ok(Status::Invalid)
     }
+}
+
+/// The annotations that ask for devices.
+fn requests(annotations: Option<&Value>) -> std::result::Result<BTreeMap<String, String>, String> {
+    let annotations = match annotations {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(annotations) => annotations.as_object().ok_or("not an object")?,
+    };
+    let requests = annotations.iter().filter(|(key, _)| key.starts_with(REQUEST_PREFIX));
+    let text = |(key, value): (&String, &Value)| match value.as_str() {
+        Some(text) => Ok((key.clone(), text.to_owned())),
+        None => Err(format!("{key} is not a string")),
+    };
+    requests.map(text).collect()
 }
 
 fn report(registry: &Registry, devices: &[String]) -> Result<String> {

@@ -78,6 +78,11 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same with line feeds escaped too: what is one line stays one, whatever a file's name holds.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
 /// An error with all its causes, for people.
 pub(crate) fn error(error: &anyhow::Error) {
     tell(&format!("{error:#}"));
