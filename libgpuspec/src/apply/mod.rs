@@ -30,6 +30,7 @@ pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, di
 pub use step::{Step, Undone, UnknownStep};
 
 const ETC: &str = "/etc";
+const DEV: &str = "/dev";
 
 /// Does what is asked for in the container's tree; what could not be done comes back in words.
 ///
@@ -72,13 +73,21 @@ pub fn edit(root: &Root, request: &Request) -> Vec<Undone> {
 /// what lies below it, so that is asked before anything is made.
 fn own_directory(root: &Root, path: &str) -> Result<Directory> {
     let path = Utf8Path::new(path);
-    for ancestor in path.ancestors() {
-        if let Some(there) = root.directory(ancestor)? {
-            own(root, path, there)?;
-            break;
-        }
+    if let Some(there) = nearest(root, path)? {
+        own(root, path, there)?;
     }
     own(root, path, root.make_directory(path)?)
+}
+
+/// The deepest directory of a path that is there.
+fn nearest(root: &Root, path: &Utf8Path) -> Result<Option<Directory>> {
+    path.ancestors().find_map(|ancestor| root.directory(ancestor).transpose()).transpose()
+}
+
+/// Whether a directory is on a /dev of the container's own: a runtime's is a mount, but not the machine's.
+fn is_on_own_dev(root: &Root, directory: &Directory) -> Result<bool> {
+    let Some(dev) = root.directory(DEV.into())? else { return Ok(false) };
+    Ok(dev.is_same_mount(directory)? && !dev.is_machine_dev()?)
 }
 
 fn own(root: &Root, path: &Utf8Path, directory: Directory) -> Result<Directory> {

@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 
+use super::is_on_own_dev;
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
 
@@ -13,15 +14,10 @@ pub(super) fn set(root: &Root, modes: &[(Utf8PathBuf, u32)]) -> Vec<Notice> {
 
 fn set_one(root: &Root, path: &Utf8PathBuf, mode: u32) -> Result<()> {
     let Some(directory) = root.directory(path)? else { return Ok(()) };
-    // A runtime's /dev is a mount, but one of the container's; any other mount is somebody's volume.
-    let is_own = root.is_own_mount(&directory)? || is_on_dev(root, &directory)?;
+    // Any other mount is somebody's volume.
+    let is_own = root.is_own_mount(&directory)? || is_on_own_dev(root, &directory)?;
     if !is_own {
         return Err(Error::Container(format!("{path}: on a volume; its mode is left alone")));
     }
     directory.set_mode(mode)
-}
-
-fn is_on_dev(root: &Root, directory: &crate::root::Directory) -> Result<bool> {
-    let Some(dev) = root.directory("/dev".into())? else { return Ok(false) };
-    Ok(dev.is_same_mount(directory)? && !dev.is_machine_dev()?)
 }

@@ -4,12 +4,10 @@ use std::io::ErrorKind;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
-use super::{Link, own_directory};
+use super::{DEV, Link, is_on_own_dev, nearest, own_directory};
 use crate::error::{Error, Result};
 use crate::root::Directory;
 use crate::{Notice, Root};
-
-const DEV: &str = "/dev";
 
 /// Makes the links, their directories where they are missing; one that is there already stays.
 pub(super) fn make(root: &Root, links: &[Link]) -> Vec<Notice> {
@@ -40,17 +38,13 @@ pub(super) fn make_for_devices(root: &Root, links: &[Link]) -> Vec<Notice> {
 
 /// The directory at `path` below the container's own /dev, made where it is missing.
 fn device_directory(root: &Root, path: &Utf8Path) -> Result<Directory> {
-    let Some(dev) = root.directory(DEV.into())? else { return own_directory(root, path.as_str()) };
-    let foreign = || Error::Container(format!("{path}: not on a {DEV} of the container's own; left alone"));
-    if dev.is_machine_dev()? {
-        return Err(foreign());
+    if root.directory(DEV.into())?.is_none() {
+        return own_directory(root, path.as_str());
     }
-    let ancestors = path.ancestors().map(|ancestor| root.directory(ancestor));
-    let nearest = ancestors.filter_map(Result::transpose).next().ok_or_else(foreign)??;
-    if !nearest.is_same_mount(&dev)? {
-        return Err(foreign());
+    match nearest(root, path)? {
+        Some(there) if is_on_own_dev(root, &there)? => root.make_directory(path),
+        _ => Err(Error::Container(format!("{path}: not on a {DEV} of the container's own; left alone"))),
     }
-    root.make_directory(path)
 }
 
 /// The path that a link's text means. By its words alone: the link's directory may be missing so far.
