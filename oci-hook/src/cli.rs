@@ -59,7 +59,7 @@ struct CreateContainer {
 
 /// What to do.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub enum Command {
     /// Work in a container.
     Apply(Box<Job>),
     /// Nothing.
@@ -70,29 +70,29 @@ pub(crate) enum Command {
 
 /// Work in a container, and where it is told which.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub struct Job {
     /// What to do.
-    pub(crate) request: Request,
+    pub request: Request,
     /// What must not be left undone.
-    pub(crate) required: Vec<Step>,
+    pub required: Vec<Step>,
     /// A file with the state, absolute; standard input where there is none.
-    pub(crate) state: Option<String>,
+    pub state: Option<String>,
 }
 
 /// Reads the command line; a usage error ends the process with status 2.
-pub(crate) fn parse() -> Command {
-    parse_words(std::env::args_os())
+pub fn parse() -> Command {
+    parse_words(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
 /// The same of words that stand elsewhere.
-pub(crate) fn parse_words(arguments: impl Iterator<Item = OsString>) -> Command {
+pub(crate) fn parse_words(arguments: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
     let words = words(arguments);
     // The peer's parser is built only where it is needed: it costs a quarter of all that create-container does.
     let verb = words.get(1).and_then(|word| word.to_str()).unwrap_or_default();
     if peer::VERBS.contains(&verb) {
         return peer::parse(words);
     }
-    match Cli::parse_from(words).hook {
+    Ok(match Cli::try_parse_from(words)?.hook {
         Hook::CreateContainer(typed) => {
             let required = typed.require.clone();
             Command::Apply(Box::new(Job { request: typed.request(), required, state: None }))
@@ -101,7 +101,7 @@ pub(crate) fn parse_words(arguments: impl Iterator<Item = OsString>) -> Command 
             let name = words.first().map(|name| name.to_string_lossy().into_owned());
             Command::Unknown(name.unwrap_or_default())
         }
-    }
+    })
 }
 
 /// The command line without what may stand before the verb: the first word of `nvidia-ctk hook VERB`,

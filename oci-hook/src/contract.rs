@@ -15,7 +15,7 @@ const LIMITS: [(Resource, u64); 4] =
 /// that it was started in.
 ///
 /// Nothing of it is worth a container that does not start: each is one more obstacle, not the wall.
-pub(crate) fn enter(files: u64) {
+pub fn enter(files: u64) {
     // Directories and files get the modes we give them, whatever the runtime's caller had.
     process::umask(Mode::empty());
     let _ = process::set_dumpable_behavior(DumpableBehavior::NotDumpable);

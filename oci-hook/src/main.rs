@@ -4,24 +4,20 @@
 //! Nothing is executed but, where others could write to this program, a sealed copy of it; neither the
 //! environment nor the working directory is looked at: both can be the image's.
 
-mod cli;
-mod contract;
 mod descriptors;
-mod peer;
 mod report;
-mod sandbox;
 mod sealed;
-mod stdin;
 
 use std::process::ExitCode;
 
 use camino::Utf8Path;
 use libgpuspec::apply::{self, container};
 use libgpuspec::{Error, Notice, Root};
+use oci_hook::cli::{self, Command, Job};
+use oci_hook::sandbox::{self, Lost};
+use oci_hook::{contract, stdin};
 
-use cli::{Command, Job};
 use report::Priority;
-use sandbox::Lost;
 
 /// One exit status a class of failure: a runtime that drops our words still reports the number.
 #[derive(Debug, Clone, Copy)]

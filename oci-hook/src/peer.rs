@@ -37,9 +37,9 @@ struct Cli {
     hook: Hook,
 }
 
-/// Reads a command line with one of the verbs; a usage error ends the process with status 2.
-pub(crate) fn parse(words: Vec<OsString>) -> Command {
-    Cli::parse_from(words).hook.command()
+/// Reads a command line with one of the verbs.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
+    Ok(Cli::try_parse_from(words)?.hook.command())
 }
 
 /// One verb a container edit, each with the flags it has there.

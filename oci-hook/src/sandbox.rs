@@ -19,13 +19,13 @@ use libgpuspec::Root;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Well below the ten seconds that specs of cdi-gen give the hook; it needs a thousandth.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(5);
 /// Stated, since the environment would be asked otherwise (RUST_MIN_STACK).
 const STACK: usize = 1 << 20;
 
 /// Why the work has no result.
 #[derive(Debug)]
-pub(crate) enum Lost {
+pub enum Lost {
     /// It did not end in time.
     Deadline,
     /// The thread could not be confined.
@@ -33,10 +33,7 @@ pub(crate) enum Lost {
 }
 
 /// Does the work on a root in a confined thread.
-pub(crate) fn run<T: Send + 'static>(
-    root: Root,
-    work: impl FnOnce(&Root) -> T + Send + 'static,
-) -> Result<T, Lost> {
+pub fn run<T: Send + 'static>(root: Root, work: impl FnOnce(&Root) -> T + Send + 'static) -> Result<T, Lost> {
     within(DEADLINE, move || confine(&root).map(|()| work(&root)))?.map_err(Lost::Sandbox)
 }
 

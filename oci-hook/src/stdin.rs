@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// All bytes up to the end, or one more than `limit` of them.
-pub(crate) fn read(limit: u64) -> Result<Vec<u8>> {
+pub fn read(limit: u64) -> Result<Vec<u8>> {
     let own = io::stdin().as_fd().try_clone_to_owned();
     let bytes = own.and_then(|own| read_within(File::from(own), limit, DEADLINE));
     bytes.map_err(|source| Error::Io { path: "/dev/stdin".into(), action: "reading the state", source })

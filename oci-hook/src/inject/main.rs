@@ -6,27 +6,15 @@
 
 #![forbid(unsafe_code)]
 
-// What specs tell oci-hook to do is done here too, where no runtime will.
-#[path = "../cli.rs"]
-#[allow(dead_code)]
-mod cli;
-#[path = "../contract.rs"]
-mod contract;
 mod created;
 mod entry;
-#[path = "../peer.rs"]
-#[allow(dead_code)]
-mod peer;
 mod precreate;
 mod prestart;
-#[path = "../sandbox.rs"]
-mod sandbox;
-#[path = "../stdin.rs"]
-mod stdin;
 
 use std::process::ExitCode;
 
 use libgpuspec::error::chain;
+use oci_hook::contract;
 
 use entry::Command;
 

@@ -10,10 +10,11 @@ use libgpuspec::render::oci;
 use libgpuspec::request::{self, Request};
 use libgpuspec::vendor::nvidia::NVIDIA;
 use libgpuspec::{Notice, Root};
+use oci_hook::stdin;
 use serde_json::Value;
 
 use crate::entry::Entry;
-use crate::{Class, Failure, stdin};
+use crate::{Class, Failure};
 
 /// Most bytes of a config that are read; the largest seen has 0.2 MiB.
 pub(crate) const MAX_CONFIG: u64 = 16 << 20;

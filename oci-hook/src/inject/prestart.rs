@@ -7,17 +7,18 @@
 
 use camino::Utf8Path;
 use libgpuspec::apply::{self, container};
-use libgpuspec::cdi::{ContainerEdits, DeviceNode, Hook, Mount, fill};
+use libgpuspec::cdi::{ContainerEdits, DeviceNode, Mount, fill};
 use libgpuspec::request::{self, Request};
 use libgpuspec::root::{ClonedMount, Entry, Kind, Restrictions};
 use libgpuspec::{Notice, Root};
+use oci_hook::sandbox::{self, Lost};
+use oci_hook::{meaning, stdin};
 use serde_json::Value;
 
 use crate::created::Created;
 use crate::entry::Entry as Asked;
 use crate::precreate::{MAX_CONFIG, edits, tell};
-use crate::sandbox::Lost;
-use crate::{Class, Failure, cli, sandbox, stdin};
+use crate::{Class, Failure};
 
 /// Gives the created container what it may have.
 pub(crate) fn run(entry: &Asked) -> Result<(), Failure> {
@@ -123,8 +124,8 @@ fn restrictions(mount: &Mount) -> Restrictions {
 fn hooks(root: Root, edits: &ContainerEdits) -> Result<(), Failure> {
     let mut requests = Vec::new();
     for hook in &edits.hooks {
-        match job(hook) {
-            Some(job) => requests.push(job.request),
+        match meaning(hook) {
+            Some(request) => requests.push(request),
             None => tell(&[Notice(format!("{}: a hook of another maker, not run at this stage", hook.path))]),
         }
     }
@@ -146,17 +147,4 @@ fn hooks(root: Root, edits: &ContainerEdits) -> Result<(), Failure> {
 
 fn tell_undone(undone: &[apply::Undone]) {
     undone.iter().for_each(|one| tell(std::slice::from_ref(&one.notice)));
-}
-
-/// What a hook of ours, or of the peer, is told to do.
-fn job(hook: &Hook) -> Option<cli::Job> {
-    let (name, _) = hook.args.split_first()?;
-    let name = Utf8Path::new(name).file_name()?;
-    if !matches!(name, "oci-hook" | "nvidia-cdi-hook" | "nvidia-ctk") || hook.hook_name != "createContainer" {
-        return None;
-    }
-    match cli::parse_words(hook.args.iter().map(Into::into)) {
-        cli::Command::Apply(job) => Some(*job),
-        cli::Command::Nothing | cli::Command::Unknown(_) => None,
-    }
 }
