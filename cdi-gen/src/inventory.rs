@@ -68,7 +68,7 @@ fn gpus(inventory: &Inventory, text: &mut String) -> Result<()> {
 fn libraries(inventory: &Inventory, text: &mut String) -> Result<()> {
     writeln!(text, "\nLibraries ({}):", inventory.libraries.len())?;
     for library in &inventory.libraries {
-        let glibc = library.glibc_floor.as_deref().map(|floor| format!("glibc {floor}")).unwrap_or_default();
+        let glibc = library.glibc_floor.as_ref().map(|floor| format!("glibc {floor}")).unwrap_or_default();
         let (name, abi, serves) = (&library.soname, library.abi, words(&library.capabilities));
         let path = &library.path;
         writeln!(

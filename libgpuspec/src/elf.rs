@@ -5,13 +5,12 @@
 //! 100 MB costs a few KiB. [`notes`] alone asks the section headers, and believes none of their numbers.
 
 mod notes;
+mod versions;
 
 use std::io;
 
 use goblin::container::{Container, Ctx};
-use goblin::elf::dynamic::{
-    DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, DT_VERNEED, DT_VERNEEDNUM, Dyn, Dynamic,
-};
+use goblin::elf::dynamic::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_SONAME, DT_STRSZ, DT_STRTAB, Dyn, Dynamic};
 use goblin::elf::program_header::{PF_W, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader};
 use goblin::elf::{Elf, header};
 use serde::Serialize;
@@ -19,6 +18,7 @@ use serde::Serialize;
 use crate::root::Opened;
 
 pub use notes::notes;
+pub use versions::{Version, VersionNeed, defined_versions};
 
 /// Read at once: the header, most program headers, most notes.
 const HEAD: usize = 4096;
@@ -27,7 +27,6 @@ const MAX_DYNAMIC: usize = 1 << 16; // 4096 entries; the largest seen has 40
 const MAX_STRINGS: usize = 1 << 22; // the largest seen is 300 KiB
 const MAX_STRING: usize = 1 << 12; // the longest file name a system takes
 const MAX_NOTES: usize = 1 << 12;
-const MAX_VERSIONS: usize = 1 << 12;
 const NT_GNU_BUILD_ID: u32 = 3;
 
 /// The word size of an ELF file.
@@ -48,15 +47,6 @@ impl Class {
             Class::Elf64 => 2,
         }
     }
-}
-
-/// One version of one library that an object cannot be loaded without (DT_VERNEED).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct VersionNeed {
-    /// The library, e.g. `libc.so.6`.
-    pub library: String,
-    /// The version, e.g. `GLIBC_2.34`.
-    pub version: String,
 }
 
 /// What a dynamic loader would ask of an ELF file.
@@ -81,18 +71,6 @@ pub struct Object {
     pub build_id: Option<String>,
 }
 
-impl Object {
-    /// The newest glibc version that the object asks for, e.g. `2.34`.
-    pub fn glibc_floor(&self) -> Option<String> {
-        let versions = self.version_needs.iter().filter_map(|need| match need.version.as_str() {
-            // Relative relocations in packed form, which glibc has since 2.36.
-            "GLIBC_ABI_DT_RELR" => Some(vec![2, 36]),
-            version => version.strip_prefix("GLIBC_")?.split('.').map(|part| part.parse().ok()).collect(),
-        });
-        versions.max().map(|parts: Vec<u32>| parts.iter().map(u32::to_string).collect::<Vec<_>>().join("."))
-    }
-}
-
 /// Why a file is not an object that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -109,6 +87,16 @@ type Parsed<T> = Result<T, Fault>;
 /// Reads what an opened file says of itself.
 pub fn inspect(file: &Opened) -> Parsed<Object> {
     Layout::read(file)?.object(file)
+}
+
+/// The program interpreter that the object asks for (PT_INTERP): a program's dynamic loader.
+pub fn interpreter(file: &Opened) -> Parsed<Option<String>> {
+    let layout = Layout::read(file)?;
+    let Some(segment) = layout.segments.iter().find(|segment| segment.p_type == PT_INTERP) else {
+        return Ok(None);
+    };
+    let length = usize::try_from(segment.p_filesz).unwrap_or(MAX_STRING).min(MAX_STRING);
+    Strings(file.read_at(segment.p_offset, length)?).at(0).map(Some)
 }
 
 /// Names of the form `lib….so…` that stand as text in the object's read-only data: what it may dlopen.
@@ -276,43 +264,6 @@ impl Layout {
                 segment.p_offset.checked_add(inside)
             })
             .next()
-    }
-
-    /// DT_VERNEED; the table has no size of its own, so most are read in one small piece.
-    fn version_needs(&self, file: &Opened, dynamic: &[Dyn], strings: &Strings) -> Parsed<Vec<VersionNeed>> {
-        let (Some(address), Some(count)) = (value(dynamic, DT_VERNEED), value(dynamic, DT_VERNEEDNUM)) else {
-            return Ok(Vec::new());
-        };
-        let offset = self.offset(address).ok_or(Fault::Content("an ELF version table outside the file"))?;
-        let first = file.read_at(offset, HEAD)?;
-        let whole = first.len() < HEAD;
-        match self.version_needs_in(&first, count, strings) {
-            Err(_) if !whole => {
-                self.version_needs_in(&file.read_at(offset, MAX_VERSIONS * 16)?, count, strings)
-            }
-            parsed => parsed,
-        }
-    }
-
-    fn version_needs_in(&self, bytes: &[u8], count: u64, strings: &Strings) -> Parsed<Vec<VersionNeed>> {
-        let mut needs = Vec::new();
-        let mut entry = 0;
-        for _ in 0..count.min(MAX_VERSIONS as u64) {
-            let library = strings.at(u64::from(self.u32(bytes, step(entry, 4))?))?;
-            let mut auxiliary = step(entry, self.u32(bytes, step(entry, 8))?);
-            for _ in 0..self.u16(bytes, step(entry, 2))? {
-                let version = strings.at(u64::from(self.u32(bytes, step(auxiliary, 8))?))?;
-                needs.push(VersionNeed { library: library.clone(), version });
-                if needs.len() > MAX_VERSIONS {
-                    return Err(Fault::Content("an ELF version table without an end"));
-                }
-                auxiliary = step(auxiliary, self.u32(bytes, step(auxiliary, 12))?);
-            }
-            entry = step(entry, self.u32(bytes, step(entry, 12))?);
-        }
-        needs.sort();
-        needs.dedup();
-        Ok(needs)
     }
 
     fn build_id(&self, file: &Opened) -> Parsed<Option<String>> {

@@ -10,6 +10,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::elf::Version;
 use crate::ldcache::Abi;
 
 /// What a part of a driver is for; the words of `NVIDIA_DRIVER_CAPABILITIES`.
@@ -101,7 +102,6 @@ pub struct Library {
     /// Its other names in the directories of libraries.
     pub names: BTreeSet<String>,
     /// Which programs can load it.
-    #[serde(serialize_with = "as_text")]
     pub abi: Abi,
     /// Where a loader of this machine looks by default, in the driver root's own layout.
     pub directory: Utf8PathBuf,
@@ -110,7 +110,7 @@ pub struct Library {
     /// The GNU build-id, in hexadecimal.
     pub build_id: Option<String>,
     /// The newest glibc version it asks for, e.g. `2.34`.
-    pub glibc_floor: Option<String>,
+    pub glibc_floor: Option<Version>,
     /// DT_NEEDED.
     pub needed: Vec<String>,
     /// DT_RUNPATH, for readers: nothing is looked for there.
@@ -214,10 +214,6 @@ pub struct Gpu {
     pub nodes: Vec<Node>,
     /// Links to its nodes.
     pub links: Vec<NodeLink>,
-}
-
-fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 /// What the fingerprint is taken of: what a container can notice, and no word about how it was found.

@@ -33,6 +33,7 @@
 //! | [`request`] | what a container asks for, and who lets it |
 //! | [`render`] | other programs' formats |
 //! | [`apply`] | what is done in a container's root |
+//! | [`nspawn`] | what a systemd-nspawn machine is given, and how it finds it |
 //!
 //! ```no_run
 //! use libgpuspec::host::Host;
@@ -73,6 +74,7 @@ pub mod vendor;
 
 pub mod apply;
 pub mod cdi;
+pub mod nspawn;
 pub mod plan;
 pub mod render;
 pub mod request;

@@ -15,10 +15,7 @@ const MAX_PARAMS: u64 = 64 << 10;
 
 /// Puts the copy over the container's own; where the host's driver does not allow it, nothing is done.
 pub(super) fn hide(root: &Root) -> Result<()> {
-    let host = Root::open("/".into())?;
-    let Some(copy) = host.read_text(PATH.into(), MAX_PARAMS)?.and_then(|text| forbidding(&text)) else {
-        return Ok(());
-    };
+    let Some(copy) = hidden(&Root::open("/".into())?)? else { return Ok(()) };
     let path = Utf8Path::new(PATH);
     // gVisor and containers without a procfs have no such file, and need none.
     let Some(found) = root.find(path)? else { return Ok(()) };
@@ -31,6 +28,11 @@ pub(super) fn hide(root: &Root) -> Result<()> {
     }
     let Some(parent) = root.directory(PARENT.into())? else { return Ok(()) };
     found.cover(&parent, copy.as_bytes())
+}
+
+/// The text of the copy; `None` where this host's driver gives no leave.
+pub(crate) fn hidden(host: &Root) -> Result<Option<String>> {
+    Ok(host.read_text(PATH.into(), MAX_PARAMS)?.and_then(|text| forbidding(&text)))
 }
 
 /// The text with the leave taken back; `None` where it gives none.

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use camino::Utf8PathBuf;
+use serde::Serialize;
 
 use super::cuda::CudaCompat;
 use crate::ldcache::Abi;
@@ -60,7 +61,7 @@ pub struct Link {
 }
 
 /// Libraries of one ABI in one directory, written `ABI:DIR:NAME[:NAME…]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Libraries {
     /// Which programs can use them.
     pub abi: Abi,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 /// A kind of program of glibc's: processor, word size, and calling convention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Abi {
@@ -78,6 +80,13 @@ impl fmt::Display for Abi {
             Some((_, _, word)) => formatter.write_str(word),
             None => write!(formatter, "{:#06x}", self.flags()),
         }
+    }
+}
+
+/// Its word.
+impl Serialize for Abi {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,0 +1,152 @@
+//! What a machine's tree says of itself: its C library, its directories, its loader's cache, its groups.
+
+mod libc;
+mod text;
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
+
+use crate::elf::Version;
+use crate::error::Result;
+use crate::ldcache::{self, Abi};
+use crate::{Notice, Root};
+
+pub(super) use text::groups;
+
+const CACHE: &str = "/etc/ld.so.cache";
+const INIT: [&str; 3] = [
+    "/usr/lib/systemd/systemd",
+    "/lib/systemd/systemd",
+    "/nix/var/nix/profiles/system/systemd/lib/systemd/systemd",
+];
+
+/// The facts about a machine that decide how it gets a driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Guest {
+    /// What it calls itself, by os-release.
+    pub name: Option<String>,
+    /// Whose C library its programs use.
+    pub libc: Libc,
+    /// Where its libraries are.
+    pub layout: Layout,
+    /// The kinds of programs it can run, its own first.
+    pub programs: Vec<Programs>,
+    /// Its loader's cache.
+    #[serde(skip)]
+    pub cache: Cache,
+    /// Its groups, by name.
+    #[serde(skip)]
+    pub groups: BTreeMap<String, u32>,
+    /// Whether systemd is there to be booted.
+    pub systemd: bool,
+}
+
+/// Whose C library a machine's programs use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Libc {
+    /// glibc, for which drivers are made.
+    Glibc,
+    /// musl, into whose programs no driver's library can be loaded.
+    Musl,
+    /// None was found: static programs at most.
+    Absent,
+    /// The tree was not looked into, an image's for example.
+    #[default]
+    Unknown,
+}
+
+/// Where a machine's libraries are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// In the loader's own directories.
+    #[default]
+    Directories,
+    /// In a store (NixOS, Guix): drivers are looked for below /run/opengl-driver, and there is no cache.
+    Store,
+}
+
+/// One kind of programs that a machine can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Programs {
+    /// Which.
+    pub abi: Abi,
+    /// The directory in which their loader looks without being told, no link on the way.
+    pub directory: Utf8PathBuf,
+    /// Their glibc, by what its `libc.so.6` defines.
+    pub glibc: Option<Version>,
+}
+
+/// A machine's loader cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// There is none.
+    #[default]
+    Missing,
+    /// What it lists.
+    Usable(Vec<ldcache::Entry>),
+    /// It cannot be used.
+    Unusable,
+}
+
+impl Guest {
+    /// A machine whose tree is not looked into: programs of this kind, a loader that looks here.
+    pub fn unopened(abi: Abi, directory: Option<Utf8PathBuf>) -> Guest {
+        let programs = directory.map(|directory| Programs { abi, directory, glibc: None });
+        Guest { programs: programs.into_iter().collect(), ..Guest::default() }
+    }
+
+    /// What is known of programs of this kind.
+    pub fn programs(&self, abi: Abi) -> Option<&Programs> {
+        self.programs.iter().find(|programs| programs.abi == abi)
+    }
+}
+
+/// Looks at a machine's tree: whatever is in it, this ends, and what was odd is told.
+pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
+    let mut notices = Vec::new();
+    let found = libc::find(root, &mut notices);
+    let guest = Guest {
+        name: told(text::name(root), &mut notices),
+        libc: found.libc,
+        layout: found.layout,
+        programs: found.programs,
+        cache: cache(root, &mut notices),
+        groups: told(text::groups(root), &mut notices),
+        systemd: INIT.iter().any(|path| told(root.target(Utf8Path::new(path)), &mut notices).is_some()),
+    };
+    notices.sort();
+    notices.dedup();
+    (guest, notices)
+}
+
+fn cache(root: &Root, notices: &mut Vec<Notice>) -> Cache {
+    let path = Utf8Path::new(CACHE);
+    let bytes = match root.read(path, ldcache::MAX_SIZE) {
+        Ok(None) => return Cache::Missing,
+        Ok(Some(bytes)) if bytes.is_empty() => return Cache::Missing,
+        Ok(Some(bytes)) => bytes,
+        Err(error) => {
+            notices.push(error.into());
+            return Cache::Unusable;
+        }
+    };
+    match ldcache::entries(&bytes) {
+        Ok(entries) => Cache::Usable(entries),
+        Err(malformed) => {
+            notices.push(Notice(format!("{}: {malformed}", root.outside(path))));
+            Cache::Unusable
+        }
+    }
+}
+
+/// The value, or nothing and a notice.
+fn told<T: Default>(result: Result<T>, notices: &mut Vec<Notice>) -> T {
+    result.unwrap_or_else(|error| {
+        notices.push(error.into());
+        T::default()
+    })
+}

@@ -1,0 +1,30 @@
+//! GPUs for systemd-nspawn machines of any distribution: what a machine is given, and how it finds it.
+//!
+//! ```text
+//! names ─Registry─▶ ContainerEdits ─┐
+//! hooks ─their words─▶ apply::Request ─┼─plan─▶ Preparation ─render─▶ settings, arguments, drop-in
+//! Root of this machine ─read─▶ Sources ─┤            │
+//! Root of the guest ─inspect─▶ Guest ─┘            └─apply─▶ the tree, the guest's loader cache
+//! ```
+//!
+//! nspawn knows no CDI and runs no hooks, and a file bound to where nothing was leaves an empty one behind in the
+//! machine's tree. So everything goes into one tree, bound at [`TREE`]: /run is nspawn's own, fresh
+//! with every start. What a spec wants elsewhere is found there by the loader ([`Loader`]), by variables, or
+//! by a bind of its own where the place is nspawn's too; what can only be opened at a path of the machine's own
+//! tree is told ([`Preparation::notices`]).
+//!
+//! [`inspect`](guest::inspect) and [`read`](sources::Sources::read) look, `plan` decides and looks at nothing.
+//! The guest's tree is untrusted: it is read through its [`Root`](crate::Root), and nothing of it is executed.
+
+pub mod guest;
+mod options;
+mod preparation;
+pub mod sources;
+
+pub use guest::Guest;
+pub use options::{LoaderKind, Options, Refused, RootKind, UnknownLoader, Wanted};
+pub use preparation::{Bind, BindSource, Content, Farm, Loader, Node, NodeKind, Preparation, TreeEntry, Way};
+pub use sources::Sources;
+
+/// Where a machine has its tree.
+pub const TREE: &str = "/run/gpuspec";

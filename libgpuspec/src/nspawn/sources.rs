@@ -1,0 +1,116 @@
+//! What this machine has of what a spec names: each file's kind and needs, each node's mode and group.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
+
+use super::guest;
+use crate::cdi::ContainerEdits;
+use crate::elf::{self, Version};
+use crate::ldcache::Abi;
+use crate::root::{Entry, Kind};
+use crate::{Notice, Root, apply};
+
+/// What was found, by path on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// What mounts name.
+    pub files: BTreeMap<Utf8PathBuf, Source>,
+    /// The device nodes.
+    pub nodes: BTreeMap<Utf8PathBuf, HostNode>,
+    /// The driver's parameters with the leave to make nodes taken back, where it gives one.
+    pub params: Option<String>,
+}
+
+/// What a mount would show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// An object that a loader loads: a library, a plugin, a program.
+    Object(Object),
+    /// Any other regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A socket.
+    Socket,
+}
+
+/// What an ELF file asks of the machine it is loaded in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// Which programs can load it, or what sort of program it is.
+    pub abi: Option<Abi>,
+    /// DT_SONAME.
+    pub soname: Option<String>,
+    /// Whether it is a program.
+    pub program: bool,
+    /// The newest glibc version it needs.
+    pub glibc_floor: Option<Version>,
+    /// DT_NEEDED.
+    pub needed: Vec<String>,
+}
+
+/// A device node of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNode {
+    /// What it is.
+    pub entry: Entry,
+    /// The name of its group, by this machine's /etc/group.
+    pub group: Option<String>,
+}
+
+impl Sources {
+    /// Looks at what the edits name on `host`; what is missing there is missing here, what cannot be read is told.
+    pub fn read(host: &Root, edits: &ContainerEdits) -> (Sources, Vec<Notice>) {
+        let mut notices = Vec::new();
+        let mut sources = Sources::default();
+        for mount in &edits.mounts {
+            match source(host, Utf8Path::new(&mount.host_path)) {
+                Ok(found) => {
+                    sources.files.extend(found.map(|source| (mount.host_path.as_str().into(), source)));
+                }
+                Err(error) => notices.push(error.into()),
+            }
+        }
+        let groups = guest::groups(host).unwrap_or_else(|error| {
+            notices.push(error.into());
+            BTreeMap::new()
+        });
+        for node in &edits.device_nodes {
+            let path = Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path });
+            match host.entry(path) {
+                Ok(None) => {}
+                Ok(Some(entry)) => {
+                    let group = groups.iter().find(|(_, number)| **number == entry.gid);
+                    let group = group.map(|(name, _)| name.clone());
+                    sources.nodes.insert(path.to_owned(), HostNode { entry, group });
+                }
+                Err(error) => notices.push(error.into()),
+            }
+        }
+        match apply::device_files_hidden(host) {
+            Ok(params) => sources.params = params,
+            Err(error) => notices.push(error.into()),
+        }
+        (sources, notices)
+    }
+}
+
+fn source(host: &Root, path: &Utf8Path) -> crate::Result<Option<Source>> {
+    let Some(found) = host.find(path)? else { return Ok(None) };
+    Ok(match found.entry.kind {
+        Kind::Directory => Some(Source::Directory),
+        Kind::Socket => Some(Source::Socket),
+        Kind::File => Some(elf::inspect(&found.open()?).map_or(Source::File, |object| {
+            Source::Object(Object {
+                abi: Abi::from_elf(object.class.ident(), object.machine),
+                program: object.interpreted && object.soname.is_none(),
+                glibc_floor: object.glibc_floor(),
+                soname: object.soname,
+                needed: object.needed,
+            })
+        })),
+        Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Unknown => None,
+    })
+}
