@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All tests, on a machine that has nothing yet: installs what is missing (as root), then runs stage after stage.
-# Usage: tests/run.sh [lint|drivers|unit|instructions|podman|demo|fuzz]…   (none: all of them), or consumers
+# Usage: tests/run.sh [lint|drivers|unit|instructions|podman|nspawn|demo|fuzz]…   (none: all of them), or
+#        tests/run.sh consumers|nspawn-257|nspawn-262   (newer engines, newer systemd: only when named)
 # The last line counts; the exit status is 0 when nothing failed. What could not run is listed as skipped, with why.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -78,6 +79,11 @@ stage_podman() {
   run_script "$here/e2e/hooks.sh" 550
 }
 
+# Machines of systemd-nspawn on a host of Debian 12 (systemd 252), and, only when asked for, on newer ones.
+stage_nspawn() { run_script "$here/e2e/nspawn.sh" 252; }
+stage_nspawn-257() { run_script "$here/e2e/nspawn.sh" 257; }
+stage_nspawn-262() { run_script "$here/e2e/nspawn.sh" 262; }
+
 # Newer engines, in roots of their own (some 900 MB in the cache): only when it is asked for.
 stage_consumers() {
   run_script "$here/e2e/consumers.sh" trixie
@@ -152,10 +158,10 @@ main() {
   local stage
   prepare_cache
   need_rust
-  [ $# -gt 0 ] || set -- lint drivers unit instructions podman demo fuzz
+  [ $# -gt 0 ] || set -- lint drivers unit instructions podman nspawn demo fuzz
   for stage in "$@"; do
     case $stage in
-      lint | drivers | unit | instructions | podman | consumers | demo | fuzz) ;;
+      lint | drivers | unit | instructions | podman | nspawn | nspawn-257 | nspawn-262 | consumers | demo | fuzz) ;;
       *) die "$stage: not a stage; see the head of tests/run.sh" ;;
     esac
     say "stage $stage"

@@ -56,10 +56,12 @@ apt_keys() {
 # What the machine's apt needs to reach its archives (proxies, retries, clocks that are off), for other roots' apt.
 apt_transport() { apt-config dump | grep -E '^Acquire::(https?|ftp|Check|Max|Retries|Force|Queue)' || true; }
 
-# private_apt SUITE: the folder of an apt that knows only SUITE of the machine's own archive, with all its components.
-# The system's sources, lists and cache stay as they are.
+# private_apt SUITE [ARCHITECTURE]: the folder of an apt that knows only SUITE of the machine's own archive, with all its
+# components. The system's sources, lists and cache stay as they are.
 private_apt() {
-  local suite=$1 folder=$CACHE/apt-$1 archive
+  local suite=$1 folder=$CACHE/apt-$1${2:+-$2} architecture=${2:-$(dpkg --print-architecture)} archive firmware=non-free-firmware
+  # A component that older suites do not have.
+  [ "$suite" != bullseye ] || firmware=
   mkdir -p "$folder"/{lists,archives}/partial
   : >>"$folder/status"
   cat >"$folder/apt.conf" <<CONF
@@ -72,12 +74,12 @@ Dir::Etc::sourcelist "$folder/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
-APT::Architecture "$(dpkg --print-architecture)";
-APT::Architectures { "$(dpkg --print-architecture)"; };
+APT::Architecture "$architecture";
+APT::Architectures { "$architecture"; };
 APT::Sandbox::User "root";
 CONF
   for archive in $(apt_archives); do
-    printf 'deb [signed-by=%s] %s %s main contrib non-free non-free-firmware\n' "$(apt_keys)" "$archive" "$suite" \
+    printf 'deb [signed-by=%s] %s %s main contrib non-free %s\n' "$(apt_keys)" "$archive" "$suite" "$firmware" \
       >"$folder/sources.list"
     if APT_CONFIG=$folder/apt.conf apt-get update -o APT::Update::Error-Mode=any >"$folder/log" 2>&1; then
       printf '%s\n' "$folder"
