@@ -45,13 +45,14 @@ echo $$ >"$cgroup/cgroup.procs"
 exec systemd-nspawn --quiet --register=no --keep-unit --boot --machine="${cgroup##*/}" --directory="$root" \
   --private-network --capability=all --system-call-filter='@privileged bpf keyctl add_key' --console=pipe "$@"
 SCRIPT
-  setpriv --pdeathsig KILL setsid unshare --mount --propagation private bash "$ROOM/start" "$HOST_CGROUP" "$ROOM/host" \
+  # A process namespace around it: without one, the host's first process would survive a systemd-nspawn that is killed.
+  setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc setsid bash "$ROOM/start" "$HOST_CGROUP" "$ROOM/host" \
     --bind="$ROOM/machines:/var/lib/machines" "$@" >"$ROOM/host.log" 2>&1 </dev/null &
   HOST_PID=$!
   trap host_stop EXIT
   while [ $((tries--)) -gt 0 ]; do
     sleep 0.2
-    HOST_LEADER=$(pgrep --parent "$HOST_PID" | head -n 1) || continue
+    HOST_LEADER=$(pgrep --parent "$(pgrep --parent "$HOST_PID")" 2>/dev/null) || continue
     case $(host_exec systemctl is-system-running 2>/dev/null) in
       running | degraded) return 0 ;;
     esac
