@@ -130,6 +130,15 @@ impl Directory {
         }
     }
 
+    /// Removes the directory `name` if nothing is in it; whether it is gone.
+    pub fn remove_empty(&self, name: &str) -> Result<bool> {
+        match fs::unlinkat(&self.fd, self.component(name)?, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(errno) => Err(self.error(name, "removing the directory", errno)),
+        }
+    }
+
     /// Gives the file `from` the name `to`, in this directory, in place of what is there.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         fs::renameat(&self.fd, self.component(from)?, &self.fd, self.component(to)?)

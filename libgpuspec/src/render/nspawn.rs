@@ -1,0 +1,13 @@
+//! What systemd-nspawn and its units read: settings files, arguments, drop-ins.
+//!
+//! A [`Preparation`](crate::nspawn::Preparation) becomes [lines] of a block in a [settings](settings) file, which
+//! comes and goes with the rest of the file untouched, or arguments of a command line. The machine's unit gets a
+//! [drop-in](dropin) that says what it may open ([devices]) and who makes the machine ready.
+
+pub mod devices;
+pub mod dropin;
+pub mod lines;
+mod quote;
+pub mod settings;
+
+pub use quote::Unwritable;

@@ -1,0 +1,154 @@
+//! The drop-in of a machine's unit, `systemd-nspawn@NAME.service`: what it may open, and what makes its GPU ready.
+
+use camino::Utf8Path;
+
+use super::devices::DeviceRule;
+use super::quote::{self, Unwritable};
+
+/// What a machine without its GPU does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It starts, and its journal says why.
+    Start,
+    /// It does not start.
+    Fail,
+}
+
+/// Where the machine's settings file is completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingsPlace {
+    /// In its own directory.
+    Shared,
+    /// In a directory of the machine's state, which its unit alone sees in the place of /etc/systemd/nspawn.
+    Private,
+}
+
+/// What a drop-in says.
+#[derive(Debug, Clone, Copy)]
+pub struct DropIn<'a> {
+    /// Lines for people at its head, comments without their marks.
+    pub comments: &'a [String],
+    /// The program of the two verbs.
+    pub hook: &'a Utf8Path,
+    /// Arguments of `nspawn-prepare` but for the machine's name.
+    pub arguments: &'a [String],
+    /// What the machine may open.
+    pub rules: &'a [DeviceRule],
+    /// What it does when it cannot be prepared.
+    pub on_failure: OnFailure,
+    /// Where its settings are written.
+    pub settings: SettingsPlace,
+}
+
+/// The drop-in's text.
+pub fn text(dropin: &DropIn<'_>) -> Result<String, Unwritable> {
+    let hook = quote::command_word(dropin.hook.as_str())?;
+    if hook != dropin.hook.as_str() {
+        let why = "a program's path in a unit has to do without blanks, quotes, %, $ and backslashes";
+        return Err(Unwritable { text: dropin.hook.to_string(), why });
+    }
+    let mut text = String::new();
+    for comment in dropin.comments {
+        text.push_str(&format!("# {}\n", quote::line_safe(comment)?));
+    }
+    text.push_str(
+        "\n[Unit]\n# Loads the driver's modules and makes its nodes, which this unit may not.\n\
+         Wants=gpuspec-refresh.service\nAfter=gpuspec-refresh.service\n\n[Service]\n",
+    );
+    let prefix = match (dropin.on_failure, dropin.settings) {
+        (OnFailure::Start, SettingsPlace::Shared) => "-",
+        (OnFailure::Fail, SettingsPlace::Shared) => "",
+        // Outside of the unit's own view of /etc.
+        (OnFailure::Start, SettingsPlace::Private) => "-+",
+        (OnFailure::Fail, SettingsPlace::Private) => "+",
+    };
+    text.push_str(&format!("ExecStartPre={prefix}{hook} nspawn-prepare --machine=%i"));
+    for argument in dropin.arguments {
+        text.push_str(&format!(" {}", quote::command_word(argument)?));
+    }
+    let after = match dropin.settings {
+        SettingsPlace::Shared => "-",
+        SettingsPlace::Private => "-+",
+    };
+    text.push_str(&format!("\nExecStopPost={after}{hook} nspawn-cleanup --machine=%i\n"));
+    if dropin.settings == SettingsPlace::Private {
+        text.push_str("BindReadOnlyPaths=-/run/gpuspec/nspawn/%i/settings:/etc/systemd/nspawn\n");
+    }
+    for rule in dropin.rules {
+        text.push_str(&format!("# {}\n", quote::line_safe(&rule.names.join(", "))?));
+        text.push_str(&format!("DeviceAllow={} {}\n", quote::unit_word(&rule.device)?, rule.access));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOOK: &str = "/usr/libexec/libgpuspec/oci-hook-inject";
+
+    fn dropin<'a>(arguments: &'a [String], rules: &'a [DeviceRule]) -> DropIn<'a> {
+        DropIn {
+            comments: &[],
+            hook: HOOK.into(),
+            arguments,
+            rules,
+            on_failure: OnFailure::Start,
+            settings: SettingsPlace::Shared,
+        }
+    }
+
+    #[test]
+    fn a_whole_dropin() {
+        let arguments = ["--device=v.com/c=all".to_owned(), "--spec-dir=/a 50%".to_owned()];
+        let rules = [DeviceRule {
+            device: "char-nvidia-uvm".into(),
+            access: "rw".into(),
+            names: vec!["nvidia-uvm".into(), "nvidia-uvm-tools".into()],
+        }];
+        let comments = ["made by a test".to_owned()];
+        let dropin = DropIn { comments: &comments, ..dropin(&arguments, &rules) };
+        let expected = "\
+# made by a test
+
+[Unit]
+# Loads the driver's modules and makes its nodes, which this unit may not.
+Wants=gpuspec-refresh.service
+After=gpuspec-refresh.service
+
+[Service]
+ExecStartPre=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-prepare --machine=%i --device=v.com/c=all \"--spec-dir=/a 50%%\"
+ExecStopPost=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-cleanup --machine=%i
+# nvidia-uvm, nvidia-uvm-tools
+DeviceAllow=char-nvidia-uvm rw
+";
+        assert_eq!(text(&dropin).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn the_prefixes_say_what_a_failure_means_and_whose_etc_is_seen() {
+        let cases = [
+            (OnFailure::Start, SettingsPlace::Shared, "ExecStartPre=-/usr", "ExecStopPost=-/usr"),
+            (OnFailure::Fail, SettingsPlace::Shared, "ExecStartPre=/usr", "ExecStopPost=-/usr"),
+            (OnFailure::Start, SettingsPlace::Private, "ExecStartPre=-+/usr", "ExecStopPost=-+/usr"),
+            (OnFailure::Fail, SettingsPlace::Private, "ExecStartPre=+/usr", "ExecStopPost=-+/usr"),
+        ];
+        for (on_failure, settings, before, after) in cases {
+            let text = text(&DropIn { on_failure, settings, ..dropin(&[], &[]) }).unwrap();
+            assert!(text.contains(before) && text.contains(after), "{text}");
+            assert_eq!(text.contains("BindReadOnlyPaths=-"), settings == SettingsPlace::Private);
+        }
+    }
+
+    #[test]
+    fn nothing_gets_out_of_its_line() {
+        let bad = ["x\nExecStart=/evil".to_owned()];
+        assert!(text(&dropin(&bad, &[])).is_err());
+        assert!(text(&DropIn { comments: &bad, ..dropin(&[], &[]) }).is_err());
+        let rule = DeviceRule { device: "/dev/x".into(), access: "rw".into(), names: bad.to_vec() };
+        assert!(text(&dropin(&[], &[rule])).is_err());
+        for hook in ["/a b", "/a%i", "/a$B", "/a\\b", "/a;"] {
+            assert!(text(&DropIn { hook: hook.into(), ..dropin(&[], &[]) }).is_err(), "{hook}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A preparation as systemd-nspawn is told it: lines of a settings file, or arguments.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::quote::{self, Unwritable};
+use super::settings;
+use crate::nspawn::{Bind, BindSource, Loader, Node, Preparation, TREE, Way};
+
+/// Where the state of a machine has what its mounts show.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a>(pub &'a Utf8Path);
+
+impl Places<'_> {
+    /// What the machine sees as [`TREE`].
+    pub fn tree(self) -> Utf8PathBuf {
+        self.0.join("tree")
+    }
+
+    /// What is laid over one of its directories of libraries.
+    pub fn farm(self, index: usize) -> Utf8PathBuf {
+        self.0.join("farm").join(index.to_string())
+    }
+
+    /// The second node of one that is made for it alone.
+    pub fn clone_of(self, node: &Node) -> Utf8PathBuf {
+        self.0.join("dev").join(node.path.as_str().trim_start_matches('/'))
+    }
+}
+
+/// The lines of the block for a settings file that says `rest` besides.
+///
+/// The block counts for what both say: it comes last. What is told to the machine's systemd is told together
+/// with what the file told it already.
+pub fn lines(preparation: &Preparation, state: &Utf8Path, rest: &[u8]) -> Result<String, Unwritable> {
+    let mut text = String::new();
+    if !preparation.environment.is_empty() {
+        text.push_str("[Exec]\n");
+        for assignment in assignments(preparation)? {
+            text.push_str(&format!("Environment={}\n", quote::settings_word(&assignment)));
+        }
+        // The first process alone has those; this one has systemd hand them on to whatever it starts.
+        let own = settings::command_line(rest);
+        let words = (!own.is_empty()).then_some(own).into_iter().chain(setenv(preparation)?);
+        let variable = format!("SYSTEMD_PROC_CMDLINE={}", words.collect::<Vec<_>>().join(" "));
+        text.push_str(&format!("Environment={}\n", quote::settings_word(&variable)));
+    }
+    text.push_str("[Files]\n");
+    for Mount { key, value, .. } in mounts(preparation, state)? {
+        text.push_str(&format!("{key}={value}\n"));
+    }
+    Ok(text)
+}
+
+/// The same as arguments of systemd-nspawn; the machine's first process alone has the variables.
+pub fn arguments(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<String>, Unwritable> {
+    let variables = assignments(preparation)?.into_iter().map(|assignment| format!("--setenv={assignment}"));
+    let mounts = mounts(preparation, state)?;
+    Ok(variables.chain(mounts.iter().map(|mount| format!("{}={}", mount.flag, mount.value))).collect())
+}
+
+/// Arguments of a machine's own systemd that have it hand the variables on to whatever it starts.
+pub fn init_arguments(preparation: &Preparation) -> Result<Vec<String>, Unwritable> {
+    let variables = assignments(preparation)?.into_iter();
+    Ok(variables.map(|assignment| format!("systemd.setenv={assignment}")).collect())
+}
+
+/// Those as words of a command line.
+fn setenv(preparation: &Preparation) -> Result<Vec<String>, Unwritable> {
+    Ok(init_arguments(preparation)?.iter().map(|word| quote::settings_word(word)).collect())
+}
+
+fn assignments(preparation: &Preparation) -> Result<Vec<String>, Unwritable> {
+    let assignment = |(name, value): &(String, String)| {
+        let assignment = format!("{name}={value}");
+        quote::line_safe(&assignment).map(str::to_owned)
+    };
+    preparation.environment.iter().map(assignment).collect()
+}
+
+/// A mount, by the key of a settings file and by the option.
+struct Mount {
+    key: &'static str,
+    flag: &'static str,
+    value: String,
+}
+
+/// In any order: nspawn sorts them by their destinations.
+fn mounts(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<Mount>, Unwritable> {
+    let places = Places(state);
+    let mut mounts = Vec::new();
+    if !preparation.tree.is_empty() {
+        mounts.push(mount(true, &places.tree(), TREE.into(), "")?);
+    }
+    for node in &preparation.nodes {
+        mounts.push(match node.way {
+            Way::Plain => mount(false, &node.source, &node.path, "")?,
+            Way::Cloned { .. } => mount(false, &places.clone_of(node), &node.path, ":idmap")?,
+        });
+    }
+    for Bind { at, source, read_only } in &preparation.binds {
+        let source = match source {
+            BindSource::Host(path) => path.clone(),
+            BindSource::Tree(below) => places.tree().join(below),
+            BindSource::Machine(path) => path.clone(),
+        };
+        mounts.push(mount(*read_only, &source, at, "")?);
+    }
+    if let Loader::Overlay(farms) = &preparation.loader {
+        for (index, farm) in farms.iter().enumerate() {
+            let (directory, links) =
+                (quote::mount_path(&farm.directory)?, quote::mount_path(&places.farm(index))?);
+            let value = format!("+{directory}:{links}:{directory}");
+            mounts.push(Mount { key: "OverlayReadOnly", flag: "--overlay-ro", value });
+        }
+    }
+    Ok(mounts)
+}
+
+fn mount(read_only: bool, source: &Utf8Path, at: &Utf8Path, options: &str) -> Result<Mount, Unwritable> {
+    let (key, flag) = if read_only { ("BindReadOnly", "--bind-ro") } else { ("Bind", "--bind") };
+    let mut value = quote::mount_path(source)?;
+    if source != at || !options.is_empty() {
+        value = format!("{value}:{}{options}", quote::mount_path(at)?);
+    }
+    Ok(Mount { key, flag, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::nspawn::{Content, Farm, NodeKind, TreeEntry};
+
+    const STATE: &str = "/run/gpuspec/nspawn/m";
+
+    fn node(path: &str, source: &str, way: Way) -> Node {
+        Node { path: path.into(), source: source.into(), kind: NodeKind::Char, major: 226, minor: 128, way }
+    }
+
+    fn preparation() -> Preparation {
+        let tree = vec![TreeEntry { at: "lib".into(), content: Content::Link("x".into()) }];
+        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660 };
+        let nodes = vec![
+            node("/dev/nvidia0", "/dev/nvidia0", Way::Plain),
+            node("/dev/x", "/host/a:b", Way::Plain),
+            node("/dev/dri/renderD128", "/dev/dri/renderD128", cloned),
+        ];
+        let binds = vec![
+            Bind {
+                at: "/run/x.socket".into(),
+                source: BindSource::Host("/run/x.socket".into()),
+                read_only: false,
+            },
+            Bind {
+                at: "/run/opengl-driver/lib".into(),
+                source: BindSource::Tree("lib".into()),
+                read_only: true,
+            },
+            Bind {
+                at: "/proc/driver/nvidia/params".into(),
+                source: BindSource::Machine("/run/gpuspec/params".into()),
+                read_only: true,
+            },
+        ];
+        let farm = Farm { directory: "/usr/lib64".into(), links: BTreeMap::new() };
+        let environment = vec![("A".into(), "1".into()), ("B".into(), "x y".into())];
+        Preparation { tree, loader: Loader::Overlay(vec![farm]), nodes, binds, environment, notices: vec![] }
+    }
+
+    const MOUNTS: [(&str, &str, &str); 8] = [
+        ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree:/run/gpuspec"),
+        ("Bind", "--bind", "/dev/nvidia0"),
+        ("Bind", "--bind", "/host/a\\:b:/dev/x"),
+        ("Bind", "--bind", "/run/gpuspec/nspawn/m/dev/dev/dri/renderD128:/dev/dri/renderD128:idmap"),
+        ("Bind", "--bind", "/run/x.socket"),
+        ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree/lib:/run/opengl-driver/lib"),
+        ("BindReadOnly", "--bind-ro", "/run/gpuspec/params:/proc/driver/nvidia/params"),
+        ("OverlayReadOnly", "--overlay-ro", "+/usr/lib64:/run/gpuspec/nspawn/m/farm/0:/usr/lib64"),
+    ];
+
+    #[test]
+    fn a_preparation_as_lines_and_as_arguments() {
+        let lines = lines(&preparation(), STATE.into(), b"").unwrap();
+        let mounts: String = MOUNTS.iter().map(|(key, _, value)| format!("{key}={value}\n")).collect();
+        let head = "[Exec]\nEnvironment=A=1\nEnvironment=\"B=x y\"\n\
+                    Environment='SYSTEMD_PROC_CMDLINE=systemd.setenv=A=1 \"systemd.setenv=B=x y\"'\n[Files]\n";
+        assert_eq!(lines, format!("{head}{mounts}"));
+
+        let mut expected = vec!["--setenv=A=1".to_owned(), "--setenv=B=x y".to_owned()];
+        expected.extend(MOUNTS.map(|(_, flag, value)| format!("{flag}={value}")));
+        assert_eq!(arguments(&preparation(), STATE.into()), Ok(expected));
+        let init = ["systemd.setenv=A=1".to_owned(), "systemd.setenv=B=x y".to_owned()];
+        assert_eq!(init_arguments(&preparation()), Ok(init.to_vec()));
+    }
+
+    #[test]
+    fn what_the_file_tells_the_machines_systemd_is_told_too() {
+        let rest = b"[Exec]\nBoot=yes\nParameters=systemd.unit=rescue.target\n";
+        let lines = lines(&preparation(), STATE.into(), rest).unwrap();
+        let variable = "'SYSTEMD_PROC_CMDLINE=systemd.unit=rescue.target systemd.setenv=A=1 ";
+        assert!(lines.contains(variable), "{lines}");
+    }
+
+    #[test]
+    fn nothing_is_said_of_nothing() {
+        assert_eq!(lines(&Preparation::default(), STATE.into(), b"").as_deref(), Ok("[Files]\n"));
+        assert_eq!(arguments(&Preparation::default(), STATE.into()), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_no_line_can_hold_is_refused() {
+        let variable = ("A".to_owned(), "1\n[Files]\nBind=/".to_owned());
+        let bad = Preparation { environment: vec![variable], ..Preparation::default() };
+        assert!(lines(&bad, STATE.into(), b"").is_err() && arguments(&bad, STATE.into()).is_err());
+        let bad = Preparation {
+            nodes: vec![node("/dev/x\nBind=/", "/dev/x", Way::Plain)],
+            ..Preparation::default()
+        };
+        assert!(lines(&bad, STATE.into(), b"").is_err());
+    }
+}
