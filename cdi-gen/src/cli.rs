@@ -12,6 +12,7 @@ use crate::inject::Inject;
 use crate::inventory::InventoryCommand;
 use crate::list::List;
 use crate::minversion::MinVersion;
+use crate::nspawn::Nspawn;
 use crate::output::Status;
 use crate::validate::Validate;
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Diff(Diff),
     #[command(name = "minversion")]
     MinVersion(MinVersion),
+    #[command(subcommand)]
+    Nspawn(Nspawn),
 }
 
 impl Command {
@@ -56,6 +59,7 @@ impl Command {
             Command::Convert(command) => command.run(),
             Command::Diff(command) => command.run(),
             Command::MinVersion(command) => command.run(),
+            Command::Nspawn(command) => command.run(),
         }
     }
 }

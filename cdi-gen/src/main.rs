@@ -15,6 +15,7 @@ mod install;
 mod inventory;
 mod list;
 mod minversion;
+mod nspawn;
 mod output;
 mod specs;
 mod validate;

@@ -1,0 +1,86 @@
+//! What is asked for a machine: typed once, kept in the drop-in, and read from there again.
+
+use anyhow::Result;
+use camino::Utf8PathBuf;
+use clap::Args;
+use libgpuspec::cdi::QualifiedName;
+use serde::{Deserialize, Serialize};
+
+use crate::specs::absolute;
+
+/// Devices, and how a machine shall be given them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// A device of a CDI spec; may be given several times
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device, required = true)]
+    pub(crate) devices: Vec<String>,
+    /// A spec directory, lowest precedence first; may be given several times
+    /// [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) spec_directories: Vec<Utf8PathBuf>,
+    /// How the machine's loader finds the libraries [default: by what its root is]
+    #[arg(long, value_parser = ["auto", "cache", "overlay", "environment", "none"])]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) loader: Option<String>,
+    /// Go on without what a spec's hook of this name does, where its meaning is not known here
+    #[arg(long = "allow-hook", value_name = "NAME")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allowed_hooks: Vec<String>,
+    /// The machine's root directory, where it is not that of its name
+    #[arg(long, value_name = "DIR", conflicts_with = "image")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<Utf8PathBuf>,
+    /// The machine's disk image, where it is not that of its name
+    #[arg(long, value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<Utf8PathBuf>,
+    /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
+    #[arg(long, value_name = "DIR")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) library_directory: Option<Utf8PathBuf>,
+    /// Whether the machine has a user namespace [default: what its unit and settings say]
+    #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user_namespace: Option<String>,
+}
+
+fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+    text.parse().map(|name: QualifiedName| name.to_string())
+}
+
+impl Asked {
+    /// The same with paths that mean the same from everywhere.
+    pub(crate) fn absolute(&self) -> Result<Asked> {
+        let one = |path: &Option<Utf8PathBuf>| path.as_deref().map(absolute).transpose();
+        Ok(Asked {
+            spec_directories: self
+                .spec_directories
+                .iter()
+                .map(|path| absolute(path))
+                .collect::<Result<_>>()?,
+            directory: one(&self.directory)?,
+            image: one(&self.image)?,
+            ..self.clone()
+        })
+    }
+
+    /// As arguments of `nspawn-prepare`.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let path = |path: &Option<Utf8PathBuf>| path.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let flags = [
+            ("device", self.devices.clone()),
+            ("spec-dir", self.spec_directories.iter().map(ToString::to_string).collect()),
+            ("loader", self.loader.iter().cloned().collect()),
+            ("allow-hook", self.allowed_hooks.clone()),
+            ("root", path(&self.directory)),
+            ("image", path(&self.image)),
+            ("library-directory", path(&self.library_directory)),
+            ("user-namespace", self.user_namespace.iter().cloned().collect()),
+        ];
+        flags
+            .iter()
+            .flat_map(|(flag, values)| values.iter().map(move |value| format!("--{flag}={value}")))
+            .collect()
+    }
+}

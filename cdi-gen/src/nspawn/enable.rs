@@ -1,0 +1,97 @@
+//! `cdi-gen nspawn enable`: from its next start on, a machine has the devices.
+
+use anyhow::Result;
+use camino::Utf8PathBuf;
+use clap::Args;
+use libgpuspec::Root;
+use libgpuspec::cdi::ContainerEdits;
+use sha2::{Digest, Sha256};
+
+use super::asked::Asked;
+use super::dropin::{self, Origin, Present};
+use super::machine::{HostTree, Name};
+use super::{meant, systemd};
+use crate::hook;
+use crate::output::{self, Status};
+
+const PROGRAM: &str = "oci-hook-inject";
+
+/// Gives a machine devices from its next start on.
+///
+/// Writes one file, /etc/systemd/system/systemd-nspawn@MACHINE.service.d/50-gpuspec.conf: what the machine may
+/// open, and what makes the devices ready at each start and takes all back at each stop. Exit status 4 if a device
+/// does not resolve, or a file of that name is not ours; then nothing is written.
+#[derive(Debug, Args)]
+pub(crate) struct Enable {
+    /// The machine
+    #[arg(value_name = "MACHINE")]
+    machine: Name,
+    #[command(flatten)]
+    asked: Asked,
+    /// Do not let the machine start without its devices; else it does, and its journal says why
+    #[arg(long)]
+    required: bool,
+    /// Do not write to a settings file of the user, not even while the machine runs: only its unit sees the additions
+    #[arg(long)]
+    no_touch: bool,
+    /// Print what would be written
+    #[arg(long)]
+    dry_run: bool,
+    /// The oci-hook-inject that the unit runs; by default the installed one, else the one beside this program
+    #[arg(long, value_name = "FILE")]
+    hook_path: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    host: HostTree,
+}
+
+impl Enable {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let (host, machine) = (self.host.open()?, &self.machine);
+        let made_directory = match dropin::present(&host, machine)? {
+            Present::Foreign => return Ok(foreign(&host, machine)),
+            Present::Nothing => !dropin::has_directory(&host, machine)?,
+            Present::Ours { origin, .. } => origin.is_some_and(|origin| origin.made_directory),
+        };
+        let asked = self.asked.absolute()?;
+        let meant = match meant::find(&asked)? {
+            Ok(meant) => meant,
+            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        };
+        let (rules, notices) = meant.rules(&host)?;
+        output::notices(&notices);
+        let hook = hook::path(self.hook_path.as_deref(), PROGRAM)?;
+        let origin = Origin { asked, hook, required: self.required, no_touch: self.no_touch, made_directory };
+        let text = dropin::text(machine, &origin, &rules, &fingerprint(&meant.edits)?)?;
+        if self.dry_run {
+            return output::text(&format!("# {}\n{text}", machine.dropins("etc").join(dropin::NAME)));
+        }
+        let path = dropin::write(&host, machine, &text)?;
+        output::note(&format!("wrote {}", host.outside(&path)));
+        systemd::reload(&host)?;
+        self.tell_next(&host)?;
+        Ok(Status::Done)
+    }
+
+    fn tell_next(&self, host: &Root) -> Result<()> {
+        let machine = &self.machine;
+        output::note(&match host.entry(&machine.registered())?.is_some() {
+            true => format!(
+                "{machine} runs: it has the devices once it was stopped and started, `systemctl restart {}`",
+                machine.unit()
+            ),
+            false => format!("next: machinectl start {machine}"),
+        });
+        Ok(())
+    }
+}
+
+pub(super) fn foreign(host: &Root, machine: &Name) -> Status {
+    let path = host.outside(&machine.dropins("etc").join(dropin::NAME));
+    output::conflict(&format!("{path}: not written by `cdi-gen nspawn enable`, and so left alone"))
+}
+
+/// A hash by which two states of specs can be told apart.
+fn fingerprint(edits: &ContainerEdits) -> Result<String> {
+    let hash = Sha256::digest(serde_json::to_vec(edits)?);
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,155 @@
+//! `cdi-gen nspawn status`: which machines have devices, and whether their units still let them through.
+
+use anyhow::Result;
+use clap::Args;
+use libgpuspec::Root;
+use serde::Serialize;
+
+use super::dropin::{self, Origin, Present};
+use super::machine::{HostTree, Name};
+use super::meant;
+use crate::output::{self, Status};
+
+/// Says which machines have devices, and whether what `enable` wrote still fits them.
+///
+/// Exit status 0 if all is well, 4 if a device does not resolve, 5 if a machine wants `enable` again.
+#[derive(Debug, Args)]
+pub(crate) struct StatusCommand {
+    /// The machine [default: every one that is enabled]
+    #[arg(value_name = "MACHINE")]
+    machine: Option<Name>,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    host: HostTree,
+}
+
+/// How one machine stands.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: String,
+    enabled: bool,
+    /// What its drop-in was made from, where that can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Box<Origin>>,
+    /// Whether its devices are ready now, as they are from its start to its stop.
+    prepared: bool,
+    running: bool,
+    /// Devices that the specs give and the unit does not let through.
+    not_let_through: Vec<String>,
+    /// Why devices cannot be had.
+    unresolved: Vec<String>,
+    /// What was odd.
+    notices: Vec<String>,
+}
+
+impl StatusCommand {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let host = self.host.open()?;
+        let machines = match &self.machine {
+            Some(machine) => vec![machine.clone()],
+            None => enabled(&host)?,
+        };
+        let reports = machines.iter().map(|machine| report(&host, machine)).collect::<Result<Vec<_>>>()?;
+        if self.json {
+            output::text(&(serde_json::to_string_pretty(&reports)? + "\n"))?;
+        } else if reports.is_empty() {
+            output::note("no machine is enabled");
+        } else {
+            output::text(&reports.iter().map(words).collect::<String>())?;
+        }
+        Ok(if reports.iter().any(|report| !report.unresolved.is_empty()) {
+            Status::Invalid
+        } else if reports.iter().any(is_stale) {
+            Status::Stale
+        } else {
+            Status::Done
+        })
+    }
+}
+
+/// The machines whose units have a drop-in of ours.
+fn enabled(host: &Root) -> Result<Vec<Name>> {
+    let mut machines = Vec::new();
+    for (name, _) in host.list("/etc/systemd/system".into())?.unwrap_or_default() {
+        let name = name.strip_prefix("systemd-nspawn@").and_then(|rest| rest.strip_suffix(".service.d"));
+        let Some(machine) = name.and_then(|name| name.parse().ok()) else { continue };
+        if let Present::Ours { .. } = dropin::present(host, &machine)? {
+            machines.push(machine);
+        }
+    }
+    Ok(machines)
+}
+
+fn report(host: &Root, machine: &Name) -> Result<Report> {
+    let mut report = Report {
+        machine: machine.to_string(),
+        enabled: false,
+        asked: None,
+        prepared: host.directory(&machine.state())?.is_some(),
+        running: host.entry(&machine.registered())?.is_some(),
+        not_let_through: Vec::new(),
+        unresolved: Vec::new(),
+        notices: Vec::new(),
+    };
+    let (text, origin) = match dropin::present(host, machine)? {
+        Present::Nothing => return Ok(report),
+        Present::Foreign => {
+            let path = host.outside(&machine.dropins("etc").join(dropin::NAME));
+            report.notices.push(format!("{path}: not written by `cdi-gen nspawn enable`"));
+            return Ok(report);
+        }
+        Present::Ours { text, origin } => (text, origin),
+    };
+    report.enabled = true;
+    let Some(origin) = origin else {
+        report.notices.push("its drop-in was edited, or made by another release: enable again".to_owned());
+        return Ok(report);
+    };
+    match meant::find(&origin.asked)? {
+        Err(reasons) => report.unresolved = reasons,
+        Ok(meant) => {
+            let (rules, notices) = meant.rules(host)?;
+            let present = dropin::rules_in(&text);
+            let missing = rules
+                .iter()
+                .filter(|rule| !present.contains(&format!("{} {}", rule.device, rule.access).as_str()));
+            report.not_let_through = missing.flat_map(|rule| rule.names.clone()).collect();
+            report.notices.extend(notices.into_iter().map(|notice| notice.0));
+        }
+    }
+    report.asked = Some(origin);
+    Ok(report)
+}
+
+fn is_stale(report: &Report) -> bool {
+    !report.not_let_through.is_empty() || report.enabled && report.asked.is_none()
+}
+
+fn words(report: &Report) -> String {
+    let state = match (report.enabled, report.prepared, report.running) {
+        (true, true, true) => "enabled, runs with its devices",
+        (true, true, false) => "enabled, prepared",
+        (true, false, true) => "enabled, runs without its devices: restart it",
+        (true, false, false) => "enabled, not running",
+        (false, true, _) => "not enabled, keeps its devices until it stops",
+        (false, false, _) => "not enabled",
+    };
+    let mut lines = vec![format!("{}: {state}", report.machine)];
+    if let Some(origin) = &report.asked {
+        lines.push(format!("  devices: {}", origin.asked.devices.join(", ")));
+        lines.push(format!(
+            "  without them: {}",
+            if origin.required { "it does not start" } else { "it starts" }
+        ));
+    }
+    if !report.not_let_through.is_empty() {
+        let names = report.not_let_through.join(", ");
+        lines.push(format!("  not let through by its unit: {names}; enable again"));
+    }
+    lines.extend(
+        report.unresolved.iter().chain(&report.notices).map(|line| format!("  {}", output::one_line(line))),
+    );
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
