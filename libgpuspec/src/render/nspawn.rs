@@ -1,6 +1,6 @@
 //! What systemd-nspawn and its units read: settings files, arguments, drop-ins.
 //!
-//! A [`Preparation`](crate::nspawn::Preparation) becomes [lines] of a block in a [settings](settings) file, which
+//! A [`Preparation`](crate::nspawn::Preparation) becomes [lines] of a block in a [settings] file, which
 //! comes and goes with the rest of the file untouched, or arguments of a command line. The machine's unit gets a
 //! [drop-in](dropin) that says what it may open ([devices]) and who makes the machine ready.
 
