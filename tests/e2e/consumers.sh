@@ -3,55 +3,17 @@
 # Usage: tests/e2e/consumers.sh [trixie|sid]   (root; everything else it needs it installs, or it says what is missing)
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-for part in common report apt rust driver host image podman; do
+for part in common report apt rust driver host image podman suite; do
   # shellcheck source=/dev/null
   . "$here/../lib/$part.sh"
 done
 
 SUITE=${1:-trixie}
 DRIVER=550
-PACKAGES=podman,containerd,crun,runc,busybox-static
 KIND=example.com/gpu
 # YAML readers of old make a truth value, an octal number, one of base 60, a float and nothing of these.
 NAMES=(on 010 1:0 1e3 null)
 VERSIONS=(0.3.0 0.4.0 0.5.0 0.6.0 0.7.0 0.8.0 1.0.0 1.1.0)
-
-# ---- the suite's root --------------------------------------------------------------------------------------------
-
-make_suite() {
-  local apt
-  need mmdebstrap=mmdebstrap || return 1
-  apt=$(private_apt "$SUITE") || return 1
-  apt_transport >"$apt/transport.conf"
-  mmdebstrap --quiet --variant=minbase --aptopt="$apt/transport.conf" --aptopt='APT::Install-Recommends "false"' \
-    --include="$PACKAGES" "$SUITE" "$1" "$apt/sources.list"
-}
-
-# enter_suite COMMAND…: runs it with the suite's root as /, which is a mount point so that the runtimes can pivot. What
-# is written there vanishes with the (private) mounts.
-enter_suite() {
-  local root=$ROOM/root dir
-  mkdir "$root" "$ROOM/upper" "$ROOM/work" "$ROOM/programs"
-  cp "$(built cdi-gen)" "$(built oci-hook)" "$ROOM/programs"
-  gcc -O2 -o "$ROOM/programs/probe" "$here/probe.c" -ldl
-  driver_version "$DRIVER" >"$ROOM/programs/driver-version"
-  mount -t overlay -o "lowerdir=$CACHE/consumers-$SUITE,upperdir=$ROOM/upper,workdir=$ROOM/work" suite "$root"
-  for dir in proc sys dev; do
-    mount --rbind "/$dir" "$root/$dir"
-  done
-  mount -t tmpfs -o mode=0755 tmpfs "$root/run"
-  mkdir -p "$root$CHECKOUT" "$root"/run/{old,programs,driver,image,cache/room} "$root$(dirname "$RESULTS")"
-  : >"$root$RESULTS"
-  mount --bind "$RESULTS" "$root$RESULTS"
-  mount --bind "$ROOM/programs" "$root/run/programs"
-  mount --bind -o ro "$CACHE/driver-$DRIVER/installed" "$root/run/driver"
-  mount --bind -o ro "$CACHE/image" "$root/run/image"
-  mount --bind -o ro "$CHECKOUT" "$root$CHECKOUT"
-  cd "$root"
-  pivot_root . run/old
-  exec env -i PATH=/run/programs:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RESULTS="$RESULTS" LIBGPUSPEC_CACHE=/run/cache \
-    ROOM=/run/cache/room bash -euc 'cd /; umount --lazy /run/old; exec "$@"' enter_suite "$@"
-}
 
 # ---- specs -------------------------------------------------------------------------------------------------------
 
@@ -295,7 +257,7 @@ inside() {
 }
 
 case ${2:-} in
-  enter) enter_suite "$0" "$SUITE" inside ;;
+  enter) enter_suite "$SUITE" "$DRIVER" "$0" "$SUITE" inside ;;
   inside) inside ;;
   *)
     prepare_cache
@@ -304,7 +266,7 @@ case ${2:-} in
       build_programs
       driver_installed "$DRIVER"
       cached image "$IMAGE" make_debian_tar
-      cached "consumers-$SUITE" "consumers $SUITE $PACKAGES 1" make_suite
+      suite_root "$SUITE"
       in_private_mounts "$0" "$SUITE" enter
     else
       skip "podman and containerd of $SUITE" 'needs root (mounts, containers)'
