@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests, on a machine that has nothing yet: installs what is missing (as root), then runs stage after stage.
 # Usage: tests/run.sh [lint|drivers|unit|instructions|podman|nspawn|demo|fuzz]…   (none: all of them), or
-#        tests/run.sh consumers|nspawn-257|nspawn-262   (newer engines, newer systemd: only when named)
+#        tests/run.sh consumers|callers|nspawn-257|nspawn-262   (newer engines, newer systemd: only when named)
 # The last line counts; the exit status is 0 when nothing failed. What could not run is listed as skipped, with why.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -77,6 +77,7 @@ stage_podman() {
   run_script "$here/e2e/podman.sh" 550
   run_script "$here/e2e/podman.sh" 535
   run_script "$here/e2e/hooks.sh" 550
+  run_script "$here/e2e/runtimes.sh" here
 }
 
 # Machines of systemd-nspawn on a host of Debian 12 (systemd 252), and, only when asked for, on newer ones.
@@ -84,10 +85,21 @@ stage_nspawn() { run_script "$here/e2e/nspawn.sh" 252; }
 stage_nspawn-257() { run_script "$here/e2e/nspawn.sh" 257; }
 stage_nspawn-262() { run_script "$here/e2e/nspawn.sh" 262; }
 
-# Newer engines, in roots of their own (some 900 MB in the cache): only when it is asked for.
+# Newer engines, in roots of their own (some 1.7 GB in the cache): only when it is asked for.
 stage_consumers() {
   run_script "$here/e2e/consumers.sh" trixie
   run_script "$here/e2e/consumers.sh" sid
+}
+
+# Who calls the hooks: newer runtimes, Docker's daemons. In the same roots, and only when it is asked for.
+stage_callers() {
+  local suite
+  for suite in trixie sid; do
+    run_script "$here/e2e/runtimes.sh" "$suite"
+  done
+  for suite in bookworm trixie sid; do
+    run_script "$here/e2e/docker.sh" "$suite"
+  done
 }
 
 stage_demo() {
@@ -161,7 +173,7 @@ main() {
   [ $# -gt 0 ] || set -- lint drivers unit instructions podman nspawn demo fuzz
   for stage in "$@"; do
     case $stage in
-      lint | drivers | unit | instructions | podman | nspawn | nspawn-257 | nspawn-262 | consumers | demo | fuzz) ;;
+      lint | drivers | unit | instructions | podman | nspawn | nspawn-257 | nspawn-262 | consumers | callers | demo | fuzz) ;;
       *) die "$stage: not a stage; see the head of tests/run.sh" ;;
     esac
     say "stage $stage"

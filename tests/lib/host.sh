@@ -136,3 +136,22 @@ host_drm() {
   host_node "$1/dev/dri/$name" 226 "$6" 0660
   ln -s "../$name" "$1/dev/dri/by-path/pci-$3-$4"
 }
+
+# private_dev: /dev of these (private) mounts, with the nodes of the simulated host of $ROOM/host among the machine's:
+# for who looks for them there and nowhere else.
+private_dev() {
+  local dev=$ROOM/dev name
+  mkdir "$dev"
+  mount -t tmpfs -o mode=0755 dev "$dev"
+  for name in null zero full random urandom tty fuse fd stdin stdout stderr; do
+    [ ! -e "/dev/$name" ] || cp --archive "/dev/$name" "$dev"
+  done
+  cp --archive "$ROOM/host/dev/." "$dev"
+  for name in pts shm mqueue; do
+    mkdir "$dev/$name"
+    [ ! -d "/dev/$name" ] || mount --rbind "/dev/$name" "$dev/$name"
+  done
+  ln -s pts/ptmx "$dev/ptmx"
+  mount --move "$dev" /dev
+  rmdir "$dev"
+}
