@@ -6,6 +6,9 @@
 //! usr/lib64/libcuda.so.580.95.05  elf64 soname=libcuda.so.1 needs=libc.so.6,libm.so.6
 //! usr/lib64/libcuda.so.1          -> libcuda.so.580.95.05
 //! usr/lib32/libcuda.so.580.95.05  elf32 soname=libcuda.so.1
+//! usr/lib64/libc.so.6             elf64 soname=libc.so.6 defines=GLIBC_2.2.5,GLIBC_2.36
+//! usr/bin/sh                      elf64 interp=/lib64/ld-linux-x86-64.so.2 wants=GLIBC_2.34 machine=183
+//! etc/ld.so.cache                 cache x86-64:/usr/lib64:libc.so.6 x86-64:/usr/lib64:libm.so.6
 //! run/empty                       dir
 //! run/socket                      socket
 //! run/pipe                        fifo
@@ -26,7 +29,9 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use libgpuspec::Root;
+use libgpuspec::apply::Libraries;
 use libgpuspec::host::Host;
+use libgpuspec::ldcache::{self, Library};
 use libgpuspec::root::{Entry, Kind};
 
 use crate::elf::Stub;
@@ -70,6 +75,7 @@ impl Tree {
             "->" => symlink(rest.trim(), &file).unwrap(),
             "dir" => fs::create_dir_all(&file).unwrap(),
             "elf64" | "elf32" => fs::write(&file, stub(word, rest)).unwrap(),
+            "cache" => fs::write(&file, cache(rest)).unwrap(),
             "fifo" => run("mkfifo", &file),
             "socket" => drop(std::os::unix::net::UnixListener::bind(&file).unwrap()),
             "c" => drop(self.nodes.insert(Utf8Path::new("/").join(path), node(rest))),
@@ -82,10 +88,27 @@ impl Tree {
 fn stub(word: &str, attributes: &str) -> Vec<u8> {
     let value =
         |key: &str| attributes.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-    let needed: Vec<&str> = value("needs").map(|needs| needs.split(',').collect()).unwrap_or_default();
+    let list = |key: &str| value(key).map(|list| list.split(',').collect()).unwrap_or_else(Vec::new);
+    let (needed, defines, wants) = (list("needs"), list("defines"), list("wants"));
     let soname = value("soname").unwrap_or_default();
     let plain = if word == "elf64" { Stub::x86_64(soname) } else { Stub::i386(soname) };
-    Stub { needed: &needed, ..plain }.bytes()
+    let machine = value("machine").map_or(plain.machine, |number| number.parse().unwrap());
+    let interpreter = value("interp").unwrap_or_default();
+    Stub { machine, interpreter, needed: &needed, defines: &defines, wants: &wants, ..plain }.bytes()
+}
+
+/// A cache of these libraries, `ABI:DIR:NAME` each.
+fn cache(libraries: &str) -> Vec<u8> {
+    let libraries: Vec<Libraries> = libraries.split_whitespace().map(|one| one.parse().unwrap()).collect();
+    let mut entries = Vec::new();
+    for one in &libraries {
+        entries.extend(one.names.iter().map(|name| Library {
+            abi: one.abi,
+            directory: &one.directory,
+            name,
+        }));
+    }
+    ldcache::insert(None, &entries).unwrap().unwrap()
 }
 
 /// `195:0 0666 0:0`

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::root::{Directory, Durability, Kind};
 
 pub use cuda::{CudaCompat, DIRECTORY as CUDA_COMPAT_DIRECTORY};
-pub(crate) use params::hidden as device_files_hidden;
+pub(crate) use params::{PATH as PARAMS, hidden as device_files_hidden};
 pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, directory};
 pub use step::{Step, Undone, UnknownStep};
 

@@ -9,7 +9,7 @@ use crate::Root;
 use crate::error::{Error, Result};
 
 const PARENT: &str = "/proc/driver/nvidia";
-const PATH: &str = "/proc/driver/nvidia/params";
+pub(crate) const PATH: &str = "/proc/driver/nvidia/params";
 const FIELD: &str = "ModifyDeviceFiles";
 const MAX_PARAMS: u64 = 64 << 10;
 

@@ -86,7 +86,7 @@ pub enum Cache {
     /// There is none.
     #[default]
     Missing,
-    /// What it lists.
+    /// What it lists, directories without links on the way to them.
     Usable(Vec<ldcache::Entry>),
     /// It cannot be used.
     Unusable,
@@ -135,10 +135,31 @@ fn cache(root: &Root, notices: &mut Vec<Notice>) -> Cache {
         }
     };
     match ldcache::entries(&bytes) {
-        Ok(entries) => Cache::Usable(entries),
+        Ok(mut entries) => {
+            resolve(root, &mut entries, notices);
+            Cache::Usable(entries)
+        }
         Err(malformed) => {
             notices.push(Notice(format!("{}: {malformed}", root.outside(path))));
             Cache::Unusable
+        }
+    }
+}
+
+/// Most directories of a cache that are looked up; the others are taken as they are written.
+const MAX_DIRECTORIES: usize = 64;
+
+/// /lib is a link nearly everywhere, and caches name what is below it.
+fn resolve(root: &Root, entries: &mut [ldcache::Entry], notices: &mut Vec<Notice>) {
+    let mut known: BTreeMap<Utf8PathBuf, Utf8PathBuf> = BTreeMap::new();
+    for entry in entries {
+        let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.file_name()) else { continue };
+        if !known.contains_key(parent) && known.len() < MAX_DIRECTORIES {
+            let real = told(root.resolve(parent), notices);
+            known.insert(parent.to_owned(), real.unwrap_or_else(|| parent.to_owned()));
+        }
+        if let Some(real) = known.get(parent) {
+            entry.path = real.join(name);
         }
     }
 }

@@ -13,11 +13,12 @@
 //! by a bind of its own where the place is nspawn's too; what can only be opened at a path of the machine's own
 //! tree is told ([`Preparation::notices`]).
 //!
-//! [`inspect`](guest::inspect) and [`read`](sources::Sources::read) look, `plan` decides and looks at nothing.
+//! [`inspect`](guest::inspect) and [`read`](sources::Sources::read) look, [`plan`](plan::plan) decides and looks at nothing.
 //! The guest's tree is untrusted: it is read through its [`Root`](crate::Root), and nothing of it is executed.
 
 pub mod guest;
 mod options;
+pub mod plan;
 mod preparation;
 pub mod sources;
 

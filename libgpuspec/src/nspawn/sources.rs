@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::guest;
 use crate::cdi::ContainerEdits;
@@ -11,6 +12,9 @@ use crate::elf::{self, Version};
 use crate::ldcache::Abi;
 use crate::root::{Entry, Kind};
 use crate::{Notice, Root, apply};
+
+/// Larger than any such manifest; the largest seen has 700 bytes.
+const MAX_MANIFEST: u64 = 64 << 10;
 
 /// What was found, by path on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +32,13 @@ pub struct Sources {
 pub enum Source {
     /// An object that a loader loads: a library, a plugin, a program.
     Object(Object),
+    /// A text that names libraries by absolute paths.
+    Manifest {
+        /// All of it.
+        text: String,
+        /// The paths.
+        libraries: Vec<Utf8PathBuf>,
+    },
     /// Any other regular file.
     File,
     /// A directory.
@@ -102,15 +113,58 @@ fn source(host: &Root, path: &Utf8Path) -> crate::Result<Option<Source>> {
     Ok(match found.entry.kind {
         Kind::Directory => Some(Source::Directory),
         Kind::Socket => Some(Source::Socket),
-        Kind::File => Some(elf::inspect(&found.open()?).map_or(Source::File, |object| {
-            Source::Object(Object {
-                abi: Abi::from_elf(object.class.ident(), object.machine),
-                program: object.interpreted && object.soname.is_none(),
-                glibc_floor: object.glibc_floor(),
-                soname: object.soname,
-                needed: object.needed,
-            })
-        })),
+        Kind::File => Some(match manifest(host, path, &found.entry)? {
+            Some(manifest) => manifest,
+            None => elf::inspect(&found.open()?).map_or(Source::File, |object| Source::Object(object.into())),
+        }),
         Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Unknown => None,
     })
+}
+
+impl From<elf::Object> for Object {
+    fn from(object: elf::Object) -> Object {
+        Object {
+            abi: Abi::from_elf(object.class.ident(), object.machine),
+            program: object.interpreted && object.soname.is_none(),
+            glibc_floor: object.glibc_floor(),
+            soname: object.soname,
+            needed: object.needed,
+        }
+    }
+}
+
+/// The manifests of Vulkan, EGL (JSON) and OpenCL (one line) that name libraries by absolute paths.
+fn manifest(host: &Root, path: &Utf8Path, entry: &Entry) -> crate::Result<Option<Source>> {
+    if !matches!(path.extension(), Some("json" | "icd")) || entry.size > MAX_MANIFEST {
+        return Ok(None);
+    }
+    let Some(text) = host.read_text(path, MAX_MANIFEST)? else { return Ok(None) };
+    let mut libraries = Vec::new();
+    match serde_json::from_str::<Value>(&text) {
+        Ok(value) => library_paths(&value, &mut libraries),
+        Err(_) => libraries.push(text.trim().to_owned()),
+    }
+    let mut libraries: Vec<Utf8PathBuf> = libraries
+        .into_iter()
+        .filter(|name| name.starts_with('/') && !name.contains('\n'))
+        .map(Into::into)
+        .collect();
+    libraries.sort();
+    libraries.dedup();
+    Ok((!libraries.is_empty()).then_some(Source::Manifest { text, libraries }))
+}
+
+fn library_paths(value: &Value, paths: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value.as_str().filter(|_| name == "library_path") {
+                    Some(path) => paths.push(path.to_owned()),
+                    None => library_paths(value, paths),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| library_paths(value, paths)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

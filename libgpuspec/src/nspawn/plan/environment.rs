@@ -1,0 +1,64 @@
+//! The variables by which a machine's programs find what no fixed place has.
+
+use std::collections::BTreeSet;
+
+use super::draft::Draft;
+use super::place::{MODULES, SEARCHED};
+use crate::nspawn::guest::{Layout, Libc};
+use crate::nspawn::{Loader, TREE};
+
+/// systemd's default, with what a split /usr wants (sd-path, DEFAULT_PATH).
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+
+/// The spec's own, then those of the tree; what the spec sets itself is only added to where it is a list.
+pub(super) fn gather(draft: &mut Draft<'_>, env: &[String], loader: &Loader) {
+    for (name, value) in env.iter().filter_map(|pair| pair.split_once('=')) {
+        draft.environment.insert(name.to_owned(), value.to_owned());
+    }
+    let directories: BTreeSet<String> = draft
+        .libraries
+        .iter()
+        .filter_map(|(_, at)| at.parent())
+        .map(|directory| format!("{TREE}/{directory}"))
+        .collect();
+    if *loader == Loader::Environment {
+        let directories: Vec<String> = directories.into_iter().collect();
+        append(draft, LD_LIBRARY_PATH, "", &directories.join(":"));
+    }
+    match draft.guest.libc {
+        Libc::Glibc | Libc::Unknown => {}
+        // None of its programs can load what these would lead to.
+        Libc::Musl | Libc::Absent => return,
+    }
+    for one in &SEARCHED {
+        // A store's programs look in the tree already, and in nothing that these name.
+        let wanted = draft.guest.layout == Layout::Directories || one.to.starts_with("share/egl");
+        if wanted && draft.has(one.to) {
+            draft.environment.entry(one.variable.to_owned()).or_insert_with(|| one.value.to_owned());
+        }
+    }
+    if draft.guest.layout == Layout::Store {
+        return;
+    }
+    for (module, variable) in &MODULES {
+        let below = |directory: &str| format!("{directory}/{module}");
+        if draft.has(&below("lib")) {
+            let own = draft.guest.programs.iter().map(|programs| below(programs.directory.as_str()));
+            let value: Vec<String> = std::iter::once(below(&format!("{TREE}/lib"))).chain(own).collect();
+            draft.environment.entry((*variable).to_owned()).or_insert_with(|| value.join(":"));
+        }
+    }
+    if draft.has("bin") {
+        append(draft, "PATH", PATH, &format!("{TREE}/bin"));
+    }
+}
+
+/// Adds to a list of directories, behind what is there.
+fn append(draft: &mut Draft<'_>, name: &str, default: &str, directories: &str) {
+    let value = draft.environment.entry(name.to_owned()).or_insert_with(|| default.to_owned());
+    if !value.is_empty() {
+        value.push(':');
+    }
+    value.push_str(directories);
+}

@@ -1,0 +1,106 @@
+//! Why a machine does not get something, in words with the remedy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use camino::Utf8PathBuf;
+
+use super::draft::Draft;
+use crate::Notice;
+use crate::apply::Profile;
+use crate::elf::Version;
+use crate::ldcache::Abi;
+use crate::nspawn::{TREE, Wanted};
+
+/// Why something is left out, or is of less use than in a container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reason {
+    /// It is not on this machine.
+    Missing,
+    /// No program of the guest can load it.
+    Abi(Option<Abi>),
+    /// The guest's glibc is too old for it.
+    Glibc { floor: Version, guest: Version },
+    /// Another file stands where it would.
+    Taken,
+    /// It is no file that is bound.
+    NoBind,
+    /// Nothing is bound over the kernel's own files.
+    Kernel,
+    /// The kernel loads it, and from this machine.
+    Firmware,
+    /// It is in the tree, and nothing looks for it there.
+    FixedPath,
+    /// A link leads to what the machine does not get.
+    Nowhere,
+    /// A link among nodes lies where nodes are.
+    DeviceLink,
+    /// The guest has no such group.
+    NoGroup(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Missing => write!(formatter, "not on this host; make the spec anew"),
+            Reason::Abi(Some(abi)) => write!(formatter, "for {abi} programs, of which the machine has none"),
+            Reason::Abi(None) => write!(formatter, "for programs of a kind that is not known here"),
+            Reason::Glibc { floor, guest } => {
+                write!(formatter, "needs glibc {floor}, and the machine has {guest}; left out")
+            }
+            Reason::Taken => write!(formatter, "another file of the spec has its place; left out"),
+            Reason::NoBind => write!(formatter, "no file, directory or socket at a plain path; left out"),
+            Reason::Kernel => write!(formatter, "nothing is mounted over /proc and /sys; left out"),
+            Reason::Firmware => write!(formatter, "the kernel loads firmware from the host; left out"),
+            Reason::FixedPath => write!(
+                formatter,
+                "looked for at that path, where a bind would leave an empty file in the machine; it is below {TREE} \
+                 instead, and a link in the machine can lead there"
+            ),
+            Reason::Nowhere => write!(formatter, "leads to nothing that the machine gets; left out"),
+            Reason::DeviceLink => write!(formatter, "a link beside device nodes, which nspawn cannot make"),
+            Reason::NoGroup(name) => write!(
+                formatter,
+                "for the machine's root alone, since it has no group {name}; after `groupadd -r {name}` in it, start it again"
+            ),
+        }
+    }
+}
+
+/// One notice for each reason, and those about the rest of what specs ask for.
+pub(super) fn notices(left: &BTreeMap<Reason, BTreeSet<Utf8PathBuf>>) -> Vec<Notice> {
+    let line = |(reason, paths): (&Reason, &BTreeSet<Utf8PathBuf>)| {
+        let paths: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
+        Notice(format!("{}: {reason}", paths.join(", ")))
+    };
+    left.iter().map(line).collect()
+}
+
+/// What is no file, node or link, and what nspawn has no means for.
+pub(super) fn tell_rest(draft: &mut Draft<'_>, wanted: &Wanted<'_>, allowed: &[&String]) {
+    let mut tell = |text: String| draft.notices.push(Notice(text));
+    for name in allowed {
+        tell(format!("{name}: a hook that was not run"));
+    }
+    if wanted.requests.iter().any(|request| request.profile == Profile::Write) {
+        tell(
+            "no application profile is written: EGL may list GPUs of which the machine has no node"
+                .to_owned(),
+        );
+    }
+    let modes = wanted.requests.iter().flat_map(|request| &request.modes);
+    // nspawn makes directories with this mode.
+    for (path, mode) in modes.filter(|(_, mode)| *mode != 0o755) {
+        tell(format!("{path}: a directory of the machine, whose mode {mode:o} is its own affair"));
+    }
+    for gid in &wanted.edits.additional_gids {
+        tell(format!("group {gid}: processes of a machine join groups by its own /etc/group"));
+    }
+    for device in &wanted.edits.net_devices {
+        let name = &device.host_interface_name;
+        tell(format!("network device {name}: give it with Interface={name} or --network-interface={name}"));
+    }
+    if wanted.edits.intel_rdt.is_some() {
+        tell("resource director technology: systemd has no setting for it".to_owned());
+    }
+}
