@@ -91,7 +91,8 @@ stage_consumers() {
   run_script "$here/e2e/consumers.sh" sid
 }
 
-# Who calls the hooks: newer runtimes, Docker's daemons. In the same roots, and only when it is asked for.
+# Who calls the hooks: newer runtimes, Docker's daemons, an ordinary user's podman. In the same roots, and only when it
+# is asked for.
 stage_callers() {
   local suite
   for suite in trixie sid; do
@@ -99,6 +100,7 @@ stage_callers() {
   done
   for suite in bookworm trixie sid; do
     run_script "$here/e2e/docker.sh" "$suite"
+    run_script "$here/e2e/rootless.sh" "$suite"
   done
 }
 
