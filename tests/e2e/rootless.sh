@@ -42,7 +42,7 @@ CONF
 # as_somebody COMMAND…: without a capability, and with the groups and the environment of a login.
 as_somebody() {
   (cd ~somebody && exec setpriv --reuid somebody --regid somebody --init-groups --inh-caps=-all --bounding-set=+all \
-    env -i PATH="$PATH" HOME="$(echo ~somebody)" USER=somebody XDG_RUNTIME_DIR=/run/user/"$(id -u somebody)" "$@")
+    env -i PATH="$PATH" HOME="$PWD" USER=somebody XDG_RUNTIME_DIR=/run/user/"$(id -u somebody)" "$@")
 }
 
 box() {
@@ -67,6 +67,7 @@ all_gpus() { box "$@" "$PLAIN" /probe cuda nvml /dev/nvidia0 /dev/nvidia1 | equa
 
 # Without this one all others could be root's.
 it_is_rootless() {
+  # shellcheck disable=SC2016 # the dollar is awk's
   box "$PLAIN" awk 'NR == 1 { print $2 }' /proc/self/uid_map | equal 'who is root' "$(id -u somebody)"
 }
 
