@@ -5,8 +5,12 @@
 
 #[path = "support/elf.rs"]
 mod elf;
+#[path = "guests/findings.rs"]
+mod findings;
 #[path = "guests/plans.rs"]
 mod plans;
+#[path = "guests/properties.rs"]
+mod properties;
 #[path = "support/tree.rs"]
 mod tree;
 #[path = "guests/trees.rs"]

@@ -3,7 +3,12 @@
 use expect_test::expect_file;
 use libgpuspec::apply::{DeviceFiles, Profile, Request};
 use libgpuspec::cdi::{self, ContainerEdits, Hook};
-use libgpuspec::nspawn::{Content, Guest, Options, Preparation, Refused, RootKind, Sources, Wanted, plan};
+use libgpuspec::ldcache::Abi;
+use libgpuspec::nspawn::guest::Cache;
+use libgpuspec::nspawn::{
+    Bind, BindSource, Content, Farm, Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind,
+    Sources, Wanted, Way, plan,
+};
 
 use crate::tree::Tree;
 use crate::{inspect, machine};
@@ -31,9 +36,9 @@ fn given(
     guest: &Guest,
     options: &Options,
 ) -> Result<Preparation, Refused> {
-    let (sources, notices) = Sources::read(&host.host().dev, edits);
-    assert_eq!(notices, Vec::new());
     let requests: Vec<Request> = edits.hooks.iter().map(meaning).collect();
+    let (sources, notices) = Sources::read(&host.host().dev, edits, &requests);
+    assert_eq!(notices, Vec::new());
     let wanted = Wanted { edits, requests: &requests, unknown_hooks: &[], sources: &sources };
     plan::plan(&wanted, guest, options)
 }
@@ -45,6 +50,7 @@ fn meaning(hook: &Hook) -> Request {
         match pair[0].as_str() {
             "--link" => request.links.push(pair[1].parse().unwrap()),
             "--device-link" => request.device_links.push(pair[1].parse().unwrap()),
+            "--folder" => request.folders.push(pair[1].as_str().into()),
             "--libraries" => request.libraries.push(pair[1].parse().unwrap()),
             _ => {}
         }
@@ -94,4 +100,339 @@ fn the_reference_host_gives_each_machine_what_is_listed() {
         let preparation = prepared(&guest, &Options { root, user_namespace, ..Options::default() });
         expect_file![checkout.join(format!("tests/machines/{name}.txt"))].assert_eq(&page(&preparation));
     }
+}
+
+/// A host of these lines, a spec of these mounts (`SOURCE:DESTINATION[:OPTIONS]`) and hook words, on a guest.
+fn small(host: &str, mounts: &[&str], words: &[&str], guest: &Guest, options: &Options) -> Preparation {
+    given(&Tree::build(host), &edits(mounts, words), guest, options).unwrap()
+}
+
+fn edits(mounts: &[&str], words: &[&str]) -> ContainerEdits {
+    let mount = |text: &&str| {
+        let parts: Vec<&str> = text.split(':').collect();
+        let options = parts.get(2).map(|options| options.split(',').map(str::to_owned).collect());
+        cdi::Mount {
+            host_path: parts[0].to_owned(),
+            container_path: parts[1].to_owned(),
+            options: options.unwrap_or_default(),
+            mount_type: parts.get(3).copied().unwrap_or_default().to_owned(),
+        }
+    };
+    let hook = Hook { args: words.iter().map(|&word| word.to_owned()).collect(), ..Hook::default() };
+    ContainerEdits {
+        mounts: mounts.iter().map(mount).collect(),
+        hooks: vec![hook],
+        ..ContainerEdits::default()
+    }
+}
+
+fn tree_of(preparation: &Preparation) -> Vec<String> {
+    page(preparation).lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn notices_of(preparation: &Preparation) -> Vec<&str> {
+    preparation.notices.iter().map(|notice| notice.0.as_str()).collect()
+}
+
+fn on(name: &str) -> Guest {
+    inspect(&machine(name)).0
+}
+
+#[test]
+fn libraries_newer_than_the_machine_are_left_out_with_their_links() {
+    let host = "
+        usr/lib64/libold.so.1  elf64 soname=libold.so.1 wants=GLIBC_2.2.5,GLIBC_2.31
+        usr/lib64/libnew.so.1  elf64 soname=libnew.so.1 wants=GLIBC_2.2.5,GLIBC_2.38
+        usr/lib64/libpack.so.1 elf64 soname=libpack.so.1 wants=GLIBC_ABI_DT_RELR";
+    let mounts = ["libold.so.1", "libnew.so.1", "libpack.so.1"]
+        .map(|name| format!("/usr/lib64/{name}:/usr/lib64/{name}"));
+    let mounts = mounts.each_ref().map(String::as_str);
+    let words =
+        ["", "--link", "libnew.so.1::/usr/lib64/libnew.so", "--link", "libold.so.1::/usr/lib64/libold.so"];
+    let split = small(host, &mounts, &words, &on("split"), &Options::default());
+    assert_eq!(
+        tree_of(&split),
+        ["lib/libold.so -> libold.so.1", "lib/libold.so.1 <- /usr/lib64/libold.so.1"]
+    );
+    assert_eq!(
+        notices_of(&split),
+        [
+            "/usr/lib64/libnew.so.1: needs glibc 2.38, and the machine has 2.31; left out",
+            "/usr/lib64/libpack.so.1: needs glibc 2.36, and the machine has 2.31; left out",
+        ]
+    );
+    assert_eq!(tree_of(&small(host, &mounts, &words, &on("fedora"), &Options::default())).len(), 5);
+}
+
+#[test]
+fn a_machine_of_another_processor_gets_nodes_alone() {
+    let (guest, _) = inspect("usr/lib/aarch64-linux-gnu/libc.so.6  elf64 machine=183 defines=GLIBC_2.36");
+    let host = "
+        usr/lib64/libx.so.1   elf64 soname=libx.so.1
+        usr/bin/tool          elf64 interp=/lib64/ld-linux-x86-64.so.2";
+    let mounts = ["/usr/lib64/libx.so.1:/usr/lib64/libx.so.1", "/usr/bin/tool:/usr/bin/tool"];
+    let given = small(host, &mounts, &[], &guest, &Options::default());
+    assert_eq!((tree_of(&given).len(), &given.loader), (0, &Loader::Nothing));
+    let expected = "/usr/bin/tool, /usr/lib64/libx.so.1: for x86-64 programs, of which the machine has none";
+    assert_eq!(notices_of(&given), [expected]);
+}
+
+#[test]
+fn both_word_sizes_are_kept_apart() {
+    let host = "
+        usr/lib64/libx.so.1   elf64 soname=libx.so.1
+        usr/lib/libx.so.1     elf32 soname=libx.so.1";
+    let mounts = ["/usr/lib64/libx.so.1:/usr/lib64/libx.so.1", "/usr/lib/libx.so.1:/usr/lib/libx.so.1"];
+    let given =
+        small(host, &mounts, &[], &on("arch"), &Options { root: RootKind::ReadOnly, ..Options::default() });
+    assert_eq!(
+        tree_of(&given),
+        ["lib/libx.so.1 <- /usr/lib64/libx.so.1", "lib32/libx.so.1 <- /usr/lib/libx.so.1"]
+    );
+    let farm = |directory: &str, text: &str| Farm {
+        directory: directory.into(),
+        links: [("libx.so.1".to_owned(), text.into())].into(),
+    };
+    let farms = vec![
+        farm("/usr/lib", "/run/gpuspec/lib/libx.so.1"),
+        farm("/usr/lib32", "/run/gpuspec/lib32/libx.so.1"),
+    ];
+    assert_eq!(given.loader, Loader::Overlay(farms));
+}
+
+/// As nvidia-ctk writes it: files under their own names, links by one hook, the loader told of folders.
+#[test]
+fn a_spec_of_the_peers_becomes_the_same_tree() {
+    let host = "
+        usr/lib/x86_64-linux-gnu/libcuda.so.580              elf64 soname=libcuda.so.1
+        usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.580  elf64 soname=libnvidia-allocator.so.1
+        usr/lib/firmware/nvidia/580/gsp_ga10x.bin            elf64 machine=243
+        usr/lib/x86_64-linux-gnu/nvidia/wine/nvngx.dll       \"MZ\"";
+    let mounts = [
+        "/usr/lib/x86_64-linux-gnu/libcuda.so.580:/usr/lib/x86_64-linux-gnu/libcuda.so.580:ro",
+        "/usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.580:/usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.580:ro",
+        "/usr/lib/firmware/nvidia/580/gsp_ga10x.bin:/lib/firmware/nvidia/580/gsp_ga10x.bin:ro",
+        "/usr/lib/x86_64-linux-gnu/nvidia/wine/nvngx.dll:/usr/lib/x86_64-linux-gnu/nvidia/wine/nvngx.dll:ro",
+    ];
+    let words = [
+        "--link",
+        "libcuda.so.1::/usr/lib/x86_64-linux-gnu/libcuda.so",
+        "--link",
+        "libcuda.so.580::/usr/lib/x86_64-linux-gnu/libcuda.so.1",
+        "--link",
+        "../libnvidia-allocator.so.1::/usr/lib/x86_64-linux-gnu/gbm/nvidia-drm_gbm.so",
+        "--link",
+        "libnvidia-allocator.so.580::/usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.1",
+        "--folder",
+        "/usr/lib/x86_64-linux-gnu",
+    ];
+    let given = small(host, &mounts, &words, &on("debian"), &Options::default());
+    assert_eq!(
+        tree_of(&given),
+        [
+            "lib/gbm/nvidia-drm_gbm.so -> ../libnvidia-allocator.so.1",
+            "lib/libcuda.so -> libcuda.so.1",
+            "lib/libcuda.so.1 <- /usr/lib/x86_64-linux-gnu/libcuda.so.580",
+            "lib/libcuda.so.580 -> libcuda.so.1",
+            "lib/libnvidia-allocator.so.1 <- /usr/lib/x86_64-linux-gnu/libnvidia-allocator.so.580",
+            "lib/libnvidia-allocator.so.580 -> libnvidia-allocator.so.1",
+            "lib/nvidia/wine/nvngx.dll <- /usr/lib/x86_64-linux-gnu/nvidia/wine/nvngx.dll",
+        ]
+    );
+    let firmware =
+        "/lib/firmware/nvidia/580/gsp_ga10x.bin: the kernel loads firmware from the host; left out";
+    assert_eq!(notices_of(&given), [firmware]);
+}
+
+/// As other vendors write it: whole directories, a socket, a file system, and paths that say no one place.
+#[test]
+fn directories_and_sockets_have_their_places() {
+    let host = "
+        opt/rocm/lib/libamdhip64.so.6      elf64 soname=libamdhip64.so.6
+        usr/share/vulkan/icd.d/radeon.json \"{}\"
+        run/vendor/socket                  socket
+        etc/vendor.conf                    \"x\"";
+    let mounts = [
+        "/opt/rocm:/opt/rocm:ro,rbind",
+        "/usr/share/vulkan/icd.d:/usr/share/vulkan/icd.d:ro",
+        "/run/vendor/socket:/var/run/vendor/socket",
+        "/etc/vendor.conf:/etc/vendor.conf",
+        "/etc/vendor.conf:/sys/vendor.conf",
+        "/etc/vendor.conf:/etc/../vendor.conf",
+        "tmpfs:/scratch::tmpfs",
+        "/opt/gone:/opt/gone",
+    ];
+    let words = ["--folder", "/opt/rocm/lib"];
+    let given = small(host, &mounts, &words, &on("debian"), &Options::default());
+    assert_eq!(
+        tree_of(&given),
+        [
+            "etc/vendor.conf <- /etc/vendor.conf",
+            "opt/rocm <= /opt/rocm",
+            "share/vulkan/icd.d <= /usr/share/vulkan/icd.d"
+        ]
+    );
+    let libraries = vec!["x86-64:/run/gpuspec/opt/rocm/lib:libamdhip64.so.6".parse().unwrap()];
+    assert_eq!(given.loader, Loader::Cache(libraries));
+    let socket = BindSource::Host("/run/vendor/socket".into());
+    assert_eq!(given.binds, [Bind { at: "/run/vendor/socket".into(), source: socket, read_only: false }]);
+    assert_eq!(
+        notices_of(&given),
+        [
+            "/etc/../vendor.conf, /scratch: no file, directory or socket at a plain path; left out",
+            "/etc/vendor.conf, /opt/rocm: looked for at that path, where a bind would leave an empty file in the machine; it is below /run/gpuspec instead, and a link in the machine can lead there",
+            "/opt/gone: not on this host; make the spec anew",
+            "/sys/vendor.conf: nothing is mounted over /proc and /sys; left out",
+        ]
+    );
+}
+
+#[test]
+fn manifests_name_libraries_where_they_are() {
+    let host = r#"
+        nix/store/abc/lib/libGLX_x.so.0      elf64 soname=libGLX_x.so.0
+        nix/store/abc/share/icd.json         "{\"ICD\": {\"library_path\": \"/nix/store/abc/lib/libGLX_x.so.0\"}}"
+        nix/store/abc/share/plain.json       "{\"ICD\": {\"library_path\": \"libGLX_x.so.0\"}}"
+        nix/store/abc/share/x.icd            "/nix/store/abc/lib/libGLX_x.so.0\n""#;
+    let mounts = [
+        "/nix/store/abc/lib/libGLX_x.so.0:/usr/lib64/libGLX_x.so.0",
+        "/nix/store/abc/share/icd.json:/usr/share/vulkan/icd.d/icd.json",
+        "/nix/store/abc/share/plain.json:/usr/share/vulkan/icd.d/plain.json",
+        "/nix/store/abc/share/x.icd:/etc/OpenCL/vendors/x.icd",
+    ];
+    let words = ["--link", "/usr/lib64/libGLX_x.so.0::/nix/store/abc/lib/libGLX_x.so.0"];
+    let given = small(host, &mounts, &words, &on("debian"), &Options::default());
+    assert_eq!(
+        tree_of(&given),
+        [
+            "lib/libGLX_x.so.0 <- /nix/store/abc/lib/libGLX_x.so.0",
+            r#"share/OpenCL/vendors/x.icd "/run/gpuspec/lib/libGLX_x.so.0\n""#,
+            r#"share/vulkan/icd.d/icd.json "{\"ICD\": {\"library_path\": \"/run/gpuspec/lib/libGLX_x.so.0\"}}""#,
+            "share/vulkan/icd.d/plain.json <- /nix/store/abc/share/plain.json",
+        ]
+    );
+    assert_eq!(notices_of(&given), Vec::<&str>::new());
+}
+
+#[test]
+fn hooks_of_unknown_meaning_are_refused_unless_allowed() {
+    let (edits, sources) = (ContainerEdits::default(), Sources::default());
+    let unknown = ["other-hook".to_owned()];
+    let wanted = Wanted { edits: &edits, requests: &[], unknown_hooks: &unknown, sources: &sources };
+    let refused = plan::plan(&wanted, &on("debian"), &Options::default());
+    assert_eq!(refused, Err(Refused::Hook("other-hook".to_owned())));
+    let allowed = Options { allowed_hooks: unknown.to_vec(), ..Options::default() };
+    let given = plan::plan(&wanted, &on("debian"), &allowed).unwrap();
+    assert_eq!(notices_of(&given), ["other-hook: a hook that was not run"]);
+}
+
+#[test]
+fn the_loaders_way_follows_the_root_and_the_c_library() {
+    let host = "usr/lib64/libx.so.1  elf64 soname=libx.so.1";
+    let odd = Guest { cache: Cache::Unusable, ..on("debian") };
+    let named = Guest::unopened(Abi::X86_64, Some("/usr/lib64".into()));
+    let cases: [(Guest, RootKind, Option<LoaderKind>, &str); 14] = [
+        (on("debian"), RootKind::Directory, None, "cache"),
+        (on("fedora"), RootKind::Directory, None, "cache"),
+        (on("debian"), RootKind::ReadOnly, None, "overlay"),
+        (on("debian"), RootKind::Volatile, None, "overlay"),
+        (on("debian"), RootKind::Ephemeral, None, "overlay"),
+        (on("debian"), RootKind::Image, None, "overlay"),
+        (odd, RootKind::Directory, None, "overlay"),
+        (on("nixos"), RootKind::Directory, None, "none"),
+        (on("alpine"), RootKind::Directory, None, "none"),
+        (named, RootKind::Image, None, "overlay"),
+        (Guest::unopened(Abi::X86_64, None), RootKind::Image, None, "environment"),
+        (Guest::unopened(Abi::X86_64, None), RootKind::Image, Some(LoaderKind::Overlay), "environment"),
+        (on("debian"), RootKind::ReadOnly, Some(LoaderKind::Environment), "environment"),
+        (on("alpine"), RootKind::Directory, Some(LoaderKind::Cache), "cache"),
+    ];
+    for (guest, root, loader, expected) in cases {
+        let options = Options { root, loader, ..Options::default() };
+        let given = small(host, &["/usr/lib64/libx.so.1:/usr/lib64/libx.so.1"], &[], &guest, &options);
+        let word = match given.loader {
+            Loader::Cache(_) => "cache",
+            Loader::Overlay(_) => "overlay",
+            Loader::Environment => "environment",
+            Loader::Nothing => "none",
+        };
+        let path = given.environment.iter().find(|(name, _)| name == "LD_LIBRARY_PATH");
+        let path = path.map(|(_, value)| value.as_str());
+        assert_eq!(path, (word == "environment").then_some("/run/gpuspec/lib"), "{guest:?}");
+        assert_eq!(word, expected, "{root:?} {loader:?} {guest:?}");
+    }
+}
+
+#[test]
+fn nodes_belong_to_the_group_of_the_same_name() {
+    let host = r#"
+        etc/group     "root:x:0:\nvideo:x:44:\nrender:x:105:\nodd:x:300:\n"
+        dev/open      c 195:0 0666 0:0
+        dev/video     c 226:0 0660 0:44
+        dev/render    c 226:128 0660 0:105
+        dev/odd       c 9:1 0660 0:300
+        dev/nameless  c 9:2 0660 0:77
+        dev/closed    c 9:3 0600 0:0"#;
+    let names = ["open", "video", "render", "odd", "nameless", "closed", "gone"];
+    let device = |name: &&str| cdi::DeviceNode { path: format!("/dev/{name}"), ..cdi::DeviceNode::default() };
+    let mut edits =
+        ContainerEdits { device_nodes: names.iter().map(device).collect(), ..ContainerEdits::default() };
+    edits.device_nodes.push(cdi::DeviceNode {
+        gid: Some(5),
+        file_mode: Some(0o640),
+        host_path: "/dev/open".to_owned(),
+        ..device(&"asked")
+    });
+    let clone = |gid, mode| Way::Cloned { uid: 0, gid, mode };
+    let cases = [
+        ("closed", Way::Plain, clone(0, 0o600)),
+        ("nameless", Way::Plain, clone(77, 0o660)),
+        ("odd", clone(0, 0o660), clone(0, 0o660)),
+        ("open", Way::Plain, Way::Plain),
+        ("render", clone(104, 0o660), clone(104, 0o660)),
+        ("video", Way::Plain, clone(44, 0o660)),
+    ];
+    for user_namespace in [false, true] {
+        let options = Options { user_namespace, ..Options::default() };
+        let given = given(&Tree::build(host), &edits, &on("debian"), &options).unwrap();
+        let found: Vec<(&str, Way)> = given.nodes.iter().map(|node| (node.path.as_str(), node.way)).collect();
+        let mut expected = vec![("/dev/asked".to_owned(), clone(5, 0o640))];
+        expected.extend(cases.iter().map(|(name, plain, shifted)| {
+            (format!("/dev/{name}"), if user_namespace { *shifted } else { *plain })
+        }));
+        let expected: Vec<(&str, Way)> = expected.iter().map(|(path, way)| (path.as_str(), *way)).collect();
+        assert_eq!(found, expected, "user namespace: {user_namespace}");
+        assert_eq!(
+            notices_of(&given),
+            [
+                "/dev/gone: not on this host; make the spec anew",
+                "/dev/odd: for the machine's root alone, since it has no group odd; after `groupadd -r odd` in it, start it again",
+            ]
+        );
+    }
+}
+
+#[test]
+fn links_among_nodes_never_hide_nodes() {
+    let host = "dev/dri/card0  c 226:0 0666 0:0";
+    let card = cdi::DeviceNode { path: "/dev/dri/card0".to_owned(), ..cdi::DeviceNode::default() };
+    let words = [
+        "--device-link",
+        "../card0::/dev/dri/by-path/pci-0-card",
+        "--device-link",
+        "../card9::/dev/dri/by-path/pci-9-card",
+        "--device-link",
+        "card0::/dev/dri/first",
+        "--device-link",
+        "dri/card0::/dev/first",
+    ];
+    let edits = ContainerEdits { device_nodes: vec![card], ..edits(&[], &words) };
+    let given = given(&Tree::build(host), &edits, &on("debian"), &Options::default()).unwrap();
+    assert_eq!(tree_of(&given), ["dev/dri/by-path/pci-0-card -> ../card0"]);
+    let directory = BindSource::Tree("dev/dri/by-path".into());
+    assert_eq!(given.binds, [Bind { at: "/dev/dri/by-path".into(), source: directory, read_only: true }]);
+    assert_eq!(
+        notices_of(&given),
+        ["/dev/dri/first, /dev/first: a link beside device nodes, which nspawn cannot make"]
+    );
 }

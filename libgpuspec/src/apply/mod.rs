@@ -28,6 +28,7 @@ use crate::root::{Directory, Durability, Kind};
 pub use cuda::{CudaCompat, DIRECTORY as CUDA_COMPAT_DIRECTORY};
 pub(crate) use params::{PATH as PARAMS, hidden as device_files_hidden};
 pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, directory};
+pub(crate) use scan::libraries_of;
 pub use step::{Step, Undone, UnknownStep};
 
 const ETC: &str = "/etc";

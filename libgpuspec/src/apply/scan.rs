@@ -22,6 +22,11 @@ pub(super) struct Scanned {
     pub(super) links: Vec<Link>,
 }
 
+/// The libraries of a directory alone.
+pub(crate) fn libraries_of(root: &Root, directory: &Utf8Path) -> Result<Vec<Libraries>> {
+    Ok(scan(root, directory)?.libraries)
+}
+
 /// Looks into every library of a directory; what is none, or cannot be read, is passed over as
 /// `ldconfig` does.
 pub(super) fn scan(root: &Root, directory: &Utf8Path) -> Result<Scanned> {

@@ -3,7 +3,8 @@
 mod libc;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
@@ -121,6 +122,26 @@ pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
     notices.sort();
     notices.dedup();
     (guest, notices)
+}
+
+/// The names of the libraries that the machine's own loader finds: by its cache, and where it looks anyway.
+pub fn libraries(root: &Root, guest: &Guest) -> (BTreeSet<(Abi, String)>, Vec<Notice>) {
+    let mut notices = Vec::new();
+    let mut libraries = BTreeSet::new();
+    if let Cache::Usable(entries) = &guest.cache {
+        libraries.extend(entries.iter().map(|entry| (entry.abi, entry.name.clone())));
+    }
+    for programs in &guest.programs {
+        // The C library alone is outside /usr where that is not merged.
+        let outside = programs.directory.strip_prefix("/usr").map(|below| Utf8Path::new("/").join(below));
+        for directory in outside.iter().chain([&programs.directory]) {
+            let is_library = |name: &OsStr| name.to_str().is_some_and(|name| name.contains(".so"));
+            let names = told(root.list_where(directory, is_library), &mut notices).unwrap_or_default();
+            let names = names.into_iter().filter_map(|(name, _)| name.into_string().ok());
+            libraries.extend(names.map(|name| (programs.abi, name)));
+        }
+    }
+    (libraries, notices)
 }
 
 fn cache(root: &Root, notices: &mut Vec<Notice>) -> Cache {

@@ -16,6 +16,8 @@ use super::{Guest, Options, Preparation, Refused, Wanted};
 
 use draft::Draft;
 
+pub(super) use mounts::directory as library_directory;
+
 /// What this guest is given of it. The same arguments give the same preparation.
 pub fn plan(wanted: &Wanted<'_>, guest: &Guest, options: &Options) -> Result<Preparation, Refused> {
     let unknown = wanted.unknown_hooks.iter();

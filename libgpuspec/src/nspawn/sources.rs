@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::guest;
-use crate::cdi::ContainerEdits;
+use crate::apply::{Libraries, Request};
+use crate::cdi::{ContainerEdits, Mount};
 use crate::elf::{self, Version};
 use crate::ldcache::Abi;
 use crate::root::{Entry, Kind};
@@ -21,6 +22,8 @@ const MAX_MANIFEST: u64 = 64 << 10;
 pub struct Sources {
     /// What mounts name.
     pub files: BTreeMap<Utf8PathBuf, Source>,
+    /// The libraries of the folders that hooks name in mounted directories, by the folders' paths in a container.
+    pub libraries: Vec<Libraries>,
     /// The device nodes.
     pub nodes: BTreeMap<Utf8PathBuf, HostNode>,
     /// The driver's parameters with the leave to make nodes taken back, where it gives one.
@@ -72,8 +75,8 @@ pub struct HostNode {
 }
 
 impl Sources {
-    /// Looks at what the edits name on `host`; what is missing there is missing here, what cannot be read is told.
-    pub fn read(host: &Root, edits: &ContainerEdits) -> (Sources, Vec<Notice>) {
+    /// Looks at what the edits and the meaning of their hooks name on `host`; what is missing there is missing here, what cannot be read is told.
+    pub fn read(host: &Root, edits: &ContainerEdits, requests: &[Request]) -> (Sources, Vec<Notice>) {
         let mut notices = Vec::new();
         let mut sources = Sources::default();
         for mount in &edits.mounts {
@@ -81,6 +84,12 @@ impl Sources {
                 Ok(found) => {
                     sources.files.extend(found.map(|source| (mount.host_path.as_str().into(), source)));
                 }
+                Err(error) => notices.push(error.into()),
+            }
+        }
+        for folder in requests.iter().flat_map(|request| &request.folders) {
+            match libraries(host, edits, folder) {
+                Ok(found) => sources.libraries.extend(found),
                 Err(error) => notices.push(error.into()),
             }
         }
@@ -119,6 +128,16 @@ fn source(host: &Root, path: &Utf8Path) -> crate::Result<Option<Source>> {
         }),
         Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Unknown => None,
     })
+}
+
+/// The libraries of a folder of the container that lies in a mounted directory.
+fn libraries(host: &Root, edits: &ContainerEdits, folder: &Utf8Path) -> crate::Result<Vec<Libraries>> {
+    let inside = |mount: &&Mount| folder.starts_with(&mount.container_path);
+    let Some(mount) = edits.mounts.iter().rev().find(inside) else { return Ok(Vec::new()) };
+    let below = folder.strip_prefix(&mount.container_path).unwrap_or(folder);
+    let mut found = apply::libraries_of(host, &Utf8Path::new(&mount.host_path).join(below))?;
+    found.iter_mut().for_each(|one| one.directory = folder.to_owned());
+    Ok(found)
 }
 
 impl From<elf::Object> for Object {

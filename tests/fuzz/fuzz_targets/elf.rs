@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use libgpuspec::elf::{inspect, mentioned_libraries, notes};
+use libgpuspec::elf::{defined_versions, inspect, interpreter, mentioned_libraries, notes};
 use libgpuspec::root::Opened;
 
 #[allow(dead_code)]
@@ -28,6 +28,9 @@ fuzz_target!(|input: &[u8]| {
         let _ = object.glibc_floor();
     }
     let _ = mentioned_libraries(&opened);
+    for name in defined_versions(&opened).into_iter().flatten().chain(interpreter(&opened).ok().flatten()) {
+        assert!(name.len() <= bytes.len());
+    }
     if let Ok(notes) = notes(&opened, "GNU") {
         assert!(notes.iter().all(|note| note.len() <= bytes.len()));
     }
@@ -36,6 +39,9 @@ fuzz_target!(|input: &[u8]| {
 fn changed(input: &[u8]) -> Vec<u8> {
     let mut object = stub::Stub::x86_64("libcuda.so.1");
     object.needed = &["libc.so.6", "libdl.so.2"];
+    object.interpreter = "/lib64/ld-linux-x86-64.so.2";
+    object.defines = &["GLIBC_2.2.5", "GLIBC_2.36"];
+    object.wants = &["GLIBC_2.34", "GLIBC_ABI_DT_RELR"];
     let mut bytes = object.bytes();
     for change in input.as_chunks::<3>().0 {
         let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();

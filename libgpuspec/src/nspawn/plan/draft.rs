@@ -1,5 +1,6 @@
 //! A preparation under way: what has its place, by the paths that a container would have.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -45,18 +46,30 @@ impl<'a> Draft<'a> {
 
     /// Gives a name of the tree its content and a container's path its place; whether that could be.
     pub(super) fn put(&mut self, path: &Utf8Path, at: Utf8PathBuf, content: Content) -> bool {
+        if !self.add(at.clone(), content) {
+            self.leave(Reason::Taken, path);
+            return false;
+        }
+        self.placed.insert(path.to_owned(), at);
+        true
+    }
+
+    /// Gives a name of the tree its content, where neither it nor one above or below it has another.
+    pub(super) fn add(&mut self, at: Utf8PathBuf, content: Content) -> bool {
         let above = at.ancestors().skip(1).any(|above| self.tree.contains_key(above));
         // Component-wise order: what lies below a name follows it at once.
         let next = self.tree.range(at.clone()..).find(|(name, _)| **name != at);
         let below = next.is_some_and(|(name, _)| name.starts_with(&at));
-        let other = self.tree.get(&at).is_some_and(|there| *there != content);
-        if above || below || other {
-            self.leave(Reason::Taken, path);
+        if above || below {
             return false;
         }
-        self.placed.insert(path.to_owned(), at.clone());
-        self.tree.insert(at, content);
-        true
+        match self.tree.entry(at) {
+            Entry::Occupied(there) => *there.get() == content,
+            Entry::Vacant(free) => {
+                free.insert(content);
+                true
+            }
+        }
     }
 
     /// Leaves something out.

@@ -47,16 +47,15 @@ fn place_one(draft: &mut Draft<'_>, link: &Link) -> bool {
         draft.placed.insert(path, end);
         return true;
     };
-    draft.placed.insert(path, at.clone());
     if at == end || draft.tree.contains_key(&at) {
+        draft.placed.insert(path, at);
         return true;
     }
-    if let Some((abi, _)) = draft.libraries.iter().find(|(_, name)| *name == end).cloned() {
-        let is_flat = at.parent() == end.parent();
-        draft.libraries.extend(is_flat.then(|| (abi, at.clone())));
+    let abi = draft.libraries.iter().find(|(_, name)| *name == end).map(|(abi, _)| *abi);
+    if draft.put(&path, at.clone(), Content::Link(place::relative(&at, &end))) && at.parent() == end.parent()
+    {
+        draft.libraries.extend(abi.map(|abi| (abi, at)));
     }
-    let text = place::relative(&at, &end);
-    draft.tree.insert(at, Content::Link(text));
     true
 }
 

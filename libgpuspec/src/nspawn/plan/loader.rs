@@ -139,8 +139,8 @@ fn bind_for_store(draft: &mut Draft<'_>) {
     let vendors = Utf8Path::new("share/OpenCL/vendors");
     if draft.has(vendors.as_str()) {
         let at = Utf8PathBuf::from("etc/OpenCL/vendors");
-        let text = Content::Link(place::relative(&at, vendors));
-        draft.tree.entry(at).or_insert(text);
+        let link = Content::Link(place::relative(&at, vendors));
+        draft.put(Utf8Path::new("/etc/OpenCL/vendors"), at, link);
     }
     let mut bind = |at: &str, below: &str| {
         let source = BindSource::Tree(below.into());

@@ -7,12 +7,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::draft::Draft;
 use super::place;
 use super::reason::Reason;
-use crate::apply;
+use crate::apply::{self, Libraries};
 use crate::cdi::Mount;
 use crate::ldcache::Abi;
 use crate::nspawn::guest::Libc;
 use crate::nspawn::sources::{Object, Source};
-use crate::nspawn::{Bind, BindSource, Content, TREE, Wanted};
+use crate::nspawn::{Bind, BindSource, Content, Guest, TREE, Wanted};
 
 /// Libraries come first: data that lies beside them in a container lies beside them in the tree too.
 pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
@@ -28,15 +28,40 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
     for (path, mount) in &mounts {
         match wanted.sources.files.get(Utf8Path::new(&mount.host_path)) {
             None => draft.leave(Reason::Missing, path),
-            Some(Source::Object(object)) => place_object(draft, path, mount, object),
-            Some(source @ (Source::File | Source::Manifest { .. } | Source::Directory | Source::Socket)) => {
-                others.push((path, mount, source));
+            Some(_) if place::is_kernels(path) => draft.leave(Reason::Kernel, path),
+            // Which is an ELF object too, of the GPU's own processor.
+            Some(_) if place::is_firmware(path) => draft.leave(Reason::Firmware, path),
+            Some(Source::Object(object)) if is_loaded(path, object) => {
+                place_object(draft, path, mount, object)
             }
+            Some(source) => others.push((path, mount, source)),
         }
     }
     for (path, mount, source) in others {
         place_other(draft, path, mount, source);
     }
+    let named = wanted.requests.iter().flat_map(|request| &request.libraries);
+    for libraries in named.chain(&wanted.sources.libraries) {
+        name_libraries(draft, libraries);
+    }
+}
+
+/// The libraries that a mounted directory holds.
+fn name_libraries(draft: &mut Draft<'_>, libraries: &Libraries) {
+    let is_directory = |at: &Utf8PathBuf| matches!(draft.tree.get(at), Some(Content::Directory(_)));
+    let place = libraries.directory.ancestors().find_map(|path| {
+        let at = draft.placed.get(path).filter(|at| is_directory(at))?;
+        Some(at.join(libraries.directory.strip_prefix(path).ok()?))
+    });
+    if let Some(directory) = place.filter(|_| runs(draft.guest, libraries.abi)) {
+        let names = libraries.names.iter().map(|name| (libraries.abi, directory.join(name)));
+        draft.libraries.extend(names);
+    }
+}
+
+/// Whether the guest has programs of this kind, as far as is known.
+fn runs(guest: &Guest, abi: Abi) -> bool {
+    guest.programs.is_empty() || guest.programs(abi).is_some()
 }
 
 /// Where a bind mount appears, if that is one place below the root.
@@ -45,19 +70,31 @@ fn destination(mount: &Mount) -> Option<Utf8PathBuf> {
     apply::directory(&mount.container_path).ok().filter(|_| is_bind)
 }
 
+/// Whether an object is for the machine's programs, and no data of a GPU's that has the same format.
+fn is_loaded(path: &Utf8Path, object: &Object) -> bool {
+    object.program
+        || object.soname.is_some()
+        || place::is_program(path)
+        || place::module(path).is_some()
+        || path.file_name().is_some_and(place::is_library)
+}
+
 fn place_object(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, object: &Object) {
-    if let Some(reason) = misfit(draft, object) {
+    let (abi, name) = match (object.abi, path.file_name()) {
+        (Some(abi), Some(name)) => (abi, name),
+        _ => return draft.leave(Reason::Abi(object.abi), path),
+    };
+    if let Some(reason) = misfit(draft, abi, object) {
         return draft.leave(reason, path);
     }
     let content = Content::File(mount.host_path.as_str().into());
-    let name = path.file_name().unwrap_or_default();
-    let directory = Utf8Path::new(directory(object.abi));
-    if let Some(module) = place::module(path).filter(|_| !object.program) {
+    if object.program || place::is_program(path) {
+        return place_program(draft, path, content);
+    }
+    let directory = Utf8Path::new(directory(abi));
+    if let Some(module) = place::module(path) {
         draft.put(path, directory.join(module).join(name), content);
         return;
-    }
-    if object.program || object.soname.is_none() && !place::is_library(name) {
-        return place_program(draft, path, content);
     }
     let soname = object.soname.as_deref().filter(|soname| place::is_library(soname)).unwrap_or(name);
     let below = |name: &str| path.components().any(|component| component.as_str() == name);
@@ -70,17 +107,14 @@ fn place_object(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, object: &
     }
     let at = directory.join(soname);
     if draft.put(path, at.clone(), content) {
-        name_library(draft, object.abi, at.clone());
+        draft.libraries.insert((abi, at));
         if soname != name && place::is_library(name) {
             let other = directory.join(name);
-            draft.tree.entry(other.clone()).or_insert_with(|| Content::Link(soname.into()));
-            name_library(draft, object.abi, other);
+            if draft.add(other.clone(), Content::Link(soname.into())) {
+                draft.libraries.insert((abi, other));
+            }
         }
     }
-}
-
-fn name_library(draft: &mut Draft<'_>, abi: Option<Abi>, at: Utf8PathBuf) {
-    draft.libraries.extend(abi.map(|abi| (abi, at)));
 }
 
 fn place_program(draft: &mut Draft<'_>, path: &Utf8Path, content: Content) {
@@ -92,13 +126,12 @@ fn place_program(draft: &mut Draft<'_>, path: &Utf8Path, content: Content) {
 }
 
 /// Why an object is of no use to the guest.
-fn misfit(draft: &Draft<'_>, object: &Object) -> Option<Reason> {
+fn misfit(draft: &Draft<'_>, abi: Abi, object: &Object) -> Option<Reason> {
     let guest = draft.guest;
-    let Some(abi) = object.abi else { return Some(Reason::Abi(None)) };
-    if guest.programs.is_empty() {
-        return None;
+    if !runs(guest, abi) {
+        return Some(Reason::Abi(Some(abi)));
     }
-    let Some(programs) = guest.programs(abi) else { return Some(Reason::Abi(Some(abi))) };
+    let programs = guest.programs(abi)?;
     match (&object.glibc_floor, &programs.glibc, guest.libc) {
         (Some(floor), Some(version), Libc::Glibc) if floor > version => {
             Some(Reason::Glibc { floor: floor.clone(), guest: version.clone() })
@@ -108,21 +141,15 @@ fn misfit(draft: &Draft<'_>, object: &Object) -> Option<Reason> {
 }
 
 /// The tree's directory of libraries for programs of this word size.
-pub(super) fn directory(abi: Option<Abi>) -> &'static str {
+pub(in crate::nspawn) fn directory(abi: Abi) -> &'static str {
     match abi {
-        Some(Abi::I386 | Abi::X32 | Abi::Armhf) => "lib32",
-        Some(Abi::X86_64 | Abi::Aarch64 | Abi::Ppc64 | Abi::Riscv64 | Abi::Other(_)) | None => "lib",
+        Abi::I386 | Abi::X32 | Abi::Armhf => "lib32",
+        Abi::X86_64 | Abi::Aarch64 | Abi::Ppc64 | Abi::Riscv64 | Abi::Other(_) => "lib",
     }
 }
 
 fn place_other(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, source: &Source) {
     let host: Utf8PathBuf = mount.host_path.as_str().into();
-    if place::is_kernels(path) {
-        return draft.leave(Reason::Kernel, path);
-    }
-    if place::is_firmware(path) {
-        return draft.leave(Reason::Firmware, path);
-    }
     if let Some(at) = place::volatile(path) {
         let read_only = mount.options.iter().any(|option| option == "ro");
         draft.binds.insert(Bind { at, source: BindSource::Host(host), read_only });

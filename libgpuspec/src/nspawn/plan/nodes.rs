@@ -30,9 +30,10 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>, options: &Option
     }
     let hides = wanted.requests.iter().any(|request| request.device_files == DeviceFiles::Hide);
     if let Some(text) = wanted.sources.params.as_ref().filter(|_| hides) {
-        draft.tree.insert(PARAMS.into(), Content::Text(text.clone()));
         let source = BindSource::Machine(Utf8Path::new(TREE).join(PARAMS));
-        draft.binds.insert(Bind { at: apply::PARAMS.into(), source, read_only: true });
+        if draft.put(Utf8Path::new(apply::PARAMS), PARAMS.into(), Content::Text(text.clone())) {
+            draft.binds.insert(Bind { at: apply::PARAMS.into(), source, read_only: true });
+        }
     }
 }
 

@@ -72,8 +72,8 @@ pub(super) fn module(path: &Utf8Path) -> Option<&'static str> {
 
 /// The place of what nothing finds by itself: the tree read as a /usr.
 pub(super) fn prefixed(path: &Utf8Path) -> Utf8PathBuf {
-    let below = ["/usr/local", "/usr", "/"].iter().find_map(|prefix| path.strip_prefix(prefix).ok());
-    below.unwrap_or(path).to_owned()
+    let below = |prefix: &&str| path.strip_prefix(prefix).ok().filter(|below| !below.as_str().is_empty());
+    ["/usr/local", "/usr", "/"].iter().find_map(|prefix| below(prefix)).unwrap_or(path).to_owned()
 }
 
 /// Where a bind leaves nothing; /var/run is everywhere a link to /run.
@@ -168,7 +168,12 @@ mod tests {
         for (path, expected) in cases {
             assert_eq!(searched(path.into()).as_deref().map(Utf8Path::as_str), expected, "{path}");
         }
-        let cases = [("/usr/share/nvidia/x", "share/nvidia/x"), ("/opt/x", "opt/x"), ("/usr/local/x", "x")];
+        let cases = [
+            ("/usr/share/nvidia/x", "share/nvidia/x"),
+            ("/opt/x", "opt/x"),
+            ("/usr/local/x", "x"),
+            ("/usr", "usr"),
+        ];
         for (path, expected) in cases {
             assert_eq!(prefixed(path.into()), expected, "{path}");
         }
