@@ -73,7 +73,7 @@ pub(super) fn module(path: &Utf8Path) -> Option<&'static str> {
 /// The place of what nothing finds by itself: the tree read as a /usr.
 pub(super) fn prefixed(path: &Utf8Path) -> Utf8PathBuf {
     let below = |prefix: &&str| path.strip_prefix(prefix).ok().filter(|below| !below.as_str().is_empty());
-    ["/usr/local", "/usr", "/"].iter().find_map(|prefix| below(prefix)).unwrap_or(path).to_owned()
+    ["/usr/local", "/usr", "/"].iter().find_map(below).unwrap_or(path).to_owned()
 }
 
 /// Where a bind leaves nothing; /var/run is everywhere a link to /run.
