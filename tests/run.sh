@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests, on a machine that has nothing yet: installs what is missing (as root), then runs stage after stage.
 # Usage: tests/run.sh [lint|drivers|unit|instructions|podman|nspawn|demo|fuzz]…   (none: all of them), or
-#        tests/run.sh consumers|callers|nspawn-257|nspawn-262   (newer engines, newer systemd: only when named)
+#        tests/run.sh consumers|callers|nspawn-257|nspawn-262|longfuzz   (newer engines, newer systemd, hours: only when named)
 # The last line counts; the exit status is 0 when nothing failed. What could not run is listed as skipped, with why.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -141,6 +141,34 @@ fuzz_run() {
   fuzz run "$1" "$learnt" specs -- -max_total_time="${FUZZ_SECONDS:-60}" -timeout=1 -rss_limit_mb=256 -max_len=65536
 }
 
+# What the hook reads of a runtime and of an image: ten million inputs or an hour each, one after another on one
+# processor, so that it may run beside other work; an input may then take 5 s. FUZZ_TARGETS names fewer.
+stage_longfuzz() {
+  local target
+  cargo_tool cargo-fuzz "$FUZZ_VERSION"
+  check 'fuzz targets build' fuzz build
+  for target in ${FUZZ_TARGETS:-hook ldcache elf cuda config image}; do
+    check "fuzz $target, long" fuzz_long "$target"
+    sed -n "s/^/         | $target: /p" "$CACHE/fuzz/$target.figures"
+  done
+}
+
+# Leaves executions, seconds, peak memory (MiB) and the slowest input (s) in $CACHE/fuzz/TARGET.figures.
+fuzz_long() {
+  local learnt=$CACHE/fuzz/$1 log=$CACHE/fuzz/$1.log seconds=$SECONDS status=0
+  mkdir -p "$learnt"
+  rm -f "$learnt.figures"
+  nice -n 19 bash -c "$(declare -f fuzz)"' && fuzz "$@"' fuzz run "$1" "$learnt" -- -runs="${FUZZ_RUNS:-10000000}" \
+    -max_total_time="${FUZZ_SECONDS:-3600}" -timeout=5 -rss_limit_mb=256 -max_len=65536 -print_final_stats=1 \
+    >"$log" 2>&1 || status=$?
+  sed -n 's/^stat:://p' "$log" | awk -v seconds=$((SECONDS - seconds)) '
+    { stat[$1] = $2 }
+    END { printf "%d executions, %d s, %d MiB, slowest %d s\n", stat["number_of_executed_units:"], seconds,
+      stat["peak_rss_mb:"], stat["slowest_unit_time_sec:"] }' >"$learnt.figures"
+  [ "$status" = 0 ] || tail -n 40 "$log"
+  return "$status"
+}
+
 # ---- how they are run --------------------------------------------------------------------------------------------
 
 # run_script FILE ARG…: one that reports its own checks; only its untimely end is a failure of its own.
@@ -175,7 +203,7 @@ main() {
   [ $# -gt 0 ] || set -- lint drivers unit instructions podman nspawn demo fuzz
   for stage in "$@"; do
     case $stage in
-      lint | drivers | unit | instructions | podman | nspawn | nspawn-257 | nspawn-262 | consumers | callers | demo | fuzz) ;;
+      lint | drivers | unit | instructions | podman | nspawn | nspawn-257 | nspawn-262 | consumers | callers | demo | fuzz | longfuzz) ;;
       *) die "$stage: not a stage; see the head of tests/run.sh" ;;
     esac
     say "stage $stage"
