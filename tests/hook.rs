@@ -5,6 +5,8 @@
 
 #[path = "hook/attacks.rs"]
 mod attacks;
+#[path = "hook/caches.rs"]
+mod caches;
 #[path = "support/container.rs"]
 mod container;
 #[path = "support/elf.rs"]

@@ -5,7 +5,7 @@
 use rustix::fs::Mode;
 use rustix::process::{self, DumpableBehavior, Resource, Rlimit};
 
-/// Larger than any loader cache that is written (libgpuspec's own limit is 16 MiB).
+/// Larger than any loader cache that is written (libgpuspec's own limit is 4 MiB).
 const MAX_FILE: u64 = 32 << 20;
 
 const LIMITS: [(Resource, u64); 4] =

@@ -31,7 +31,10 @@ pub(super) fn demote(root: &Root, etc: &Directory, directories: &[Utf8PathBuf]) 
     let cache = own_file(root, Utf8Path::new(PATH), ldcache::MAX_SIZE)?;
     // What is wrong with it is said when it is to be extended.
     let entries = cache.and_then(|bytes| ldcache::entries(&bytes).ok()).unwrap_or_default();
-    let is_in = |entry: &ldcache::Entry| directories.iter().any(|one| entry.path.parent() == Some(one));
+    let directories: BTreeSet<&str> = directories.iter().map(|one| one.as_str()).collect();
+    let is_in = |entry: &ldcache::Entry| {
+        entry.path.parent().is_some_and(|parent| directories.contains(parent.as_str()))
+    };
     let demoted: BTreeSet<(&str, Abi)> =
         entries.iter().filter(|entry| is_in(entry)).map(|entry| (entry.name.as_str(), entry.abi)).collect();
     let others = entries.iter().filter(|entry| {

@@ -16,8 +16,8 @@ const CONF_NAME: &str = "ld.so.conf";
 const INCLUDE: &str = "include /etc/ld.so.conf.d/*.conf";
 /// Larger than any such file; the largest seen has 2 KiB.
 const MAX_CONF: u64 = 64 << 10;
-/// Most directories taken of a list of ours.
-const MAX_DIRECTORIES: usize = 64;
+/// Most directories taken of a list of ours, which has one; each may hold thousands of libraries.
+const MAX_DIRECTORIES: usize = 4;
 
 /// Writes directories to a list of /etc/ld.so.conf.d, each once.
 pub(super) fn list(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result<()> {

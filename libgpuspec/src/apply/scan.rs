@@ -66,9 +66,13 @@ fn newest(chosen: &mut String, name: &str) {
     }
 }
 
+/// Whether a library can be found by this name; what is longer than a file's name can be is a soname of no use.
 fn is_library(name: &str) -> bool {
     let plain = |character: char| character.is_ascii_alphanumeric() || "._+-".contains(character);
-    name.starts_with("lib") && (name.ends_with(".so") || name.contains(".so.")) && name.chars().all(plain)
+    name.len() <= 255
+        && name.starts_with("lib")
+        && (name.ends_with(".so") || name.contains(".so."))
+        && name.chars().all(plain)
 }
 
 fn identify(root: &Root, path: &Utf8Path) -> Option<(Abi, Option<String>)> {

@@ -4,11 +4,12 @@
 //! only shift by as much as the table before them grows.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use camino::Utf8Path;
 
 use super::order::compare;
-use super::{Abi, Cache, ENTRY, HEADER, MAGIC, Malformed, Record, extension};
+use super::{Abi, Budget, Cache, ENTRY, HEADER, MAGIC, Malformed, Record, extension};
 
 /// A library to be found by its name, whatever the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +37,10 @@ pub fn insert(file: Option<&[u8]>, libraries: &[Library<'_>]) -> Result<Option<V
 /// In the cache's order, of equals the first given first, each once.
 fn sorted<'a>(libraries: &'a [Library<'a>]) -> Vec<&'a Library<'a>> {
     let mut all: Vec<&Library<'_>> = libraries.iter().collect();
+    let mut seen = BTreeSet::new();
+    all.retain(|library| seen.insert(library.key()));
     all.sort_by(|a, b| b.order(a.name.as_bytes(), a.abi.flags()));
-    let mut distinct: Vec<&Library<'_>> = Vec::with_capacity(all.len());
-    for library in all {
-        let key = (library.name.as_bytes(), library.abi.flags());
-        let mut equals = distinct.iter().rev().take_while(|other| other.order(key.0, key.1).is_eq());
-        if !equals.any(|other| *other == library) {
-            distinct.push(library);
-        }
-    }
-    distinct
+    all
 }
 
 /// A cache without entries: magic, byte order, no strings.
@@ -64,19 +59,31 @@ impl Library<'_> {
         compare(self.name.as_bytes(), name).then_with(|| self.abi.flags().cmp(&flags))
     }
 
+    /// What tells it from every other: name, directory, flags.
+    fn key(&self) -> Key<'_> {
+        (self.name.as_bytes(), self.directory.as_str().as_bytes(), self.abi.flags())
+    }
+
     fn path_length(&self) -> usize {
         self.directory.as_str().len() + 1 + self.name.len()
     }
+}
 
-    /// Whether the record of this name says just this.
-    fn is(&self, cache: &Cache<'_>, name: &[u8], record: &Record) -> Result<bool, Malformed> {
-        if record.hwcap != 0 || record.flags != self.abi.flags() || name != self.name.as_bytes() {
-            return Ok(false);
-        }
-        let path = cache.string(record.value)?;
-        let directory = path.strip_suffix(name).and_then(|head| head.strip_suffix(b"/"));
-        Ok(directory == Some(self.directory.as_str().as_bytes()))
+type Key<'a> = (&'a [u8], &'a [u8], u32);
+
+/// What tells the library of a record, where it can be one of those that are inserted here.
+fn key<'a>(
+    cache: &Cache<'a>,
+    name: &'a [u8],
+    record: &Record,
+    budget: &mut Budget,
+) -> Result<Option<Key<'a>>, Malformed> {
+    if record.hwcap != 0 {
+        return Ok(None);
     }
+    let path = cache.string(record.value, budget)?;
+    let directory = path.strip_suffix(name).and_then(|head| head.strip_suffix(b"/"));
+    Ok(directory.map(|directory| (name, directory, record.flags)))
 }
 
 /// One entry of the cache to be written.
@@ -88,51 +95,36 @@ enum Step<'a> {
 
 /// The entries of the new cache in order; `None` where they are those of the old one.
 fn merge<'a>(cache: &Cache<'_>, libraries: &[&'a Library<'a>]) -> Result<Option<Vec<Step<'a>>>, Malformed> {
+    let ours: BTreeSet<Key<'_>> = libraries.iter().map(|library| library.key()).collect();
+    let mut budget = cache.budget();
     let mut steps = Vec::with_capacity(cache.count + libraries.len());
     let mut changed = false;
     let mut waiting = libraries;
     'records: for record in cache.records() {
-        let name = cache.string(record.key)?;
+        let name = cache.string(record.key, &mut budget)?;
+        let has_our_name = ours.range((name, &[][..], 0)..).next().is_some_and(|(ours, ..)| *ours == name);
+        let key = if has_our_name { key(cache, name, &record, &mut budget)? } else { None };
         while let Some((library, rest)) = waiting.split_first() {
             if library.order(name, record.flags) == Ordering::Less {
                 break;
             }
             waiting = rest;
-            if library.is(cache, name, &record)? {
+            if key == Some(library.key()) {
                 steps.push(Step::Keep(record));
                 continue 'records;
             }
             steps.push(Step::Insert(library));
             changed = true;
         }
-        let placed = libraries.get(..libraries.len() - waiting.len()).unwrap_or_default();
-        if is_repeated(cache, placed, name, &record)? {
-            changed = true;
-        } else {
-            steps.push(Step::Keep(record));
+        match key {
+            // Says once more what one of ours says, here or further up.
+            Some(key) if ours.contains(&key) => changed = true,
+            _ => steps.push(Step::Keep(record)),
         }
     }
     changed |= !waiting.is_empty();
     steps.extend(waiting.iter().map(|library| Step::Insert(library)));
     Ok(changed.then_some(steps))
-}
-
-/// Whether a record says once more what one of the libraries just placed says.
-fn is_repeated(
-    cache: &Cache<'_>,
-    placed: &[&Library<'_>],
-    name: &[u8],
-    record: &Record,
-) -> Result<bool, Malformed> {
-    for library in placed.iter().rev() {
-        if compare(library.name.as_bytes(), name) != Ordering::Equal {
-            break;
-        }
-        if library.is(cache, name, record)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Header, entries, the old strings, the new ones, the extension block.

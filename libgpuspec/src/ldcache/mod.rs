@@ -21,7 +21,7 @@ pub use abi::{Abi, UnknownAbi};
 pub use insert::{Library, insert};
 
 /// Largest cache that is looked at; the largest seen (a full desktop's) has 0.4 MiB.
-pub const MAX_SIZE: u64 = 16 << 20;
+pub const MAX_SIZE: u64 = 4 << 20;
 
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
 const OLD_HEADER: usize = 16;
@@ -33,7 +33,7 @@ const ENTRY: usize = 24;
 /// Longest string taken from the table, PATH_MAX of linux/limits.h.
 const MAX_STRING: usize = 4096;
 
-/// How often the table's bytes may be named over by entries; honest caches reach 2, one name and one path each.
+/// How often over a cache's bytes may be read as strings; honest caches reach 2, one name and one path each.
 const MAX_REUSE: usize = 8;
 
 /// Why bytes are no loader cache that can be used.
@@ -60,13 +60,10 @@ pub struct Entry {
 /// Entries whose name or path is no UTF-8 are left out.
 pub fn entries(file: &[u8]) -> Result<Vec<Entry>, Malformed> {
     let cache = Cache::parse(file)?;
-    let mut left = file.len().saturating_mul(MAX_REUSE);
+    let mut budget = cache.budget();
     let mut entries = Vec::with_capacity(cache.count);
     for record in cache.records() {
-        let (name, path) = (cache.string(record.key)?, cache.string(record.value)?);
-        left = left
-            .checked_sub(name.len() + path.len())
-            .ok_or(Malformed("its entries repeat the string table without end"))?;
+        let (name, path) = (cache.string(record.key, &mut budget)?, cache.string(record.value, &mut budget)?);
         if let (Ok(name), Ok(path)) = (str::from_utf8(name), str::from_utf8(path)) {
             let (name, path) = (name.to_owned(), path.into());
             entries.push(Entry { name, path, abi: Abi::from_flags(record.flags), hwcap: record.hwcap });
@@ -88,6 +85,11 @@ struct Cache<'a> {
     /// What the extension block's offsets, which count from the file's start, exceed those in `body`.
     base: usize,
 }
+
+/// Bytes of strings that may still be read: entries may share strings, and a file of a million entries
+/// that all name one long string would take minutes.
+#[derive(Debug)]
+struct Budget(usize);
 
 /// One entry as it stands in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,14 +133,22 @@ impl<'a> Cache<'a> {
         table.as_chunks::<ENTRY>().0.iter().map(Record::from_bytes)
     }
 
+    fn budget(&self) -> Budget {
+        Budget(self.body.len().saturating_mul(MAX_REUSE))
+    }
+
     /// The string at an offset of an entry, without its NUL.
-    fn string(&self, offset: u32) -> Result<&'a [u8], Malformed> {
+    fn string(&self, offset: u32, budget: &mut Budget) -> Result<&'a [u8], Malformed> {
         let from = usize::try_from(offset).ok().filter(|from| self.strings.contains(from));
         let rest = from.and_then(|from| self.body.get(from..self.strings.end));
         let rest = rest.ok_or(Malformed("an entry names a string outside the table"))?;
         let window = rest.get(..MAX_STRING).unwrap_or(rest);
         let end = window.iter().position(|byte| *byte == 0);
-        end.and_then(|end| window.get(..end)).ok_or(Malformed("a string of the table has no end"))
+        let string = end.and_then(|end| window.get(..end));
+        let string = string.ok_or(Malformed("a string of the table has no end"))?;
+        let left = budget.0.checked_sub(string.len());
+        budget.0 = left.ok_or(Malformed("its entries repeat the string table without end"))?;
+        Ok(string)
     }
 }
 
