@@ -1,6 +1,9 @@
 //! Closes the descriptors that a runtime left open: runc before 1.2 leaks its init socket, log and fifo to hooks.
 //!
-//! The one room of unsafe code: a descriptor that nobody here opened has no safe owner to close it.
+//! And takes a file grown too large for an error: the kernel's signal for it would end the process.
+//!
+//! The one room of unsafe code: a descriptor that nobody here opened has no safe owner to close it, and
+//! signals have no safe interface.
 
 #![allow(unsafe_code)]
 
@@ -10,4 +13,10 @@ pub(crate) fn close_inherited() {
     // SAFETY: the call takes three numbers and no pointer. It is the first thing that main does, when there
     // is one thread and nothing in this process owns a descriptor above 2, so none is closed behind an owner.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+}
+
+/// A write beyond the limit of a file's size (RLIMIT_FSIZE, of ours or of whoever started us) fails with EFBIG.
+pub(crate) fn ignore_file_size_signal() {
+    // SAFETY: a disposition that runs no code of ours is set for a signal that nothing else here handles.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }

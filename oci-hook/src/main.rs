@@ -41,6 +41,7 @@ const MAX_FILES: u64 = 64;
 
 fn main() -> ExitCode {
     descriptors::close_inherited();
+    descriptors::ignore_file_size_signal();
     contract::enter(MAX_FILES);
     if let Err(error) = sealed::ensure() {
         report::say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));

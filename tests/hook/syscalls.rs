@@ -95,7 +95,9 @@ fn every_operation_on_the_tree_goes_through_its_descriptor() {
                 "mount" | "umount2" | "chroot" | "pivot_root" | "bpf" | "fork" | "vfork" => panic!("{call}"),
                 "write" | "read" | "pread64" | "sendto" => {}
                 "mkdirat" | "symlinkat" | "renameat" | "renameat2" | "unlinkat" | "linkat" | "mknodat" => {
-                    for (at, text) in paths(call) {
+                    // A file without a name has one in /proc alone (open(2), O_TMPFILE).
+                    let unnamed = usize::from(call.starts_with("linkat(AT_FDCWD, \"/proc/self/fd/"));
+                    for (at, text) in paths(call).into_iter().skip(unnamed) {
                         let is_text_of_link =
                             name == "symlinkat" && call.starts_with(&format!("symlinkat(\"{text}\""));
                         assert!(is_text_of_link || !text.contains('/'), "{call}");
@@ -167,6 +169,7 @@ fn e02_e04_the_environment_changes_nothing() {
 fn d04_a_failure_at_any_point_leaves_the_old_file_or_the_new() {
     let faults = [
         ("write", "ENOSPC"),
+        ("linkat", "EIO"),
         ("renameat", "EIO"),
         ("mkdirat", "EDQUOT"),
         ("symlinkat", "ENOSPC"),
@@ -192,6 +195,58 @@ fn d04_a_failure_at_any_point_leaves_the_old_file_or_the_new() {
             assert!(!listing.iter().any(|name| name.ends_with(".tmp")), "{call} {nth}: {listing:?}");
         }
     }
+}
+
+/// What a run has made of a container, but for inodes and times.
+fn outcome(container: &Container) -> Vec<String> {
+    let whole = |line: &String| {
+        let fields: Vec<&str> = line.splitn(7, ' ').collect();
+        [&fields[..3], &fields[6..]].concat().join(" ")
+    };
+    rootfs::manifest(&container.rootfs()).iter().map(whole).collect()
+}
+
+/// D04: killed at each call that changes something, it leaves nothing that the next run does not take away.
+#[test]
+fn d04_a_run_after_one_that_was_killed_leaves_what_an_undisturbed_one_does() {
+    let undisturbed = container();
+    let Some((ended, _)) = traced(&undisturbed, &["-e", "trace=none"], &CREATE) else { return };
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let (expected, mut kills) = (outcome(&undisturbed), 0);
+    for call in
+        ["openat", "mkdirat", "symlinkat", "write", "fchmod", "fchown", "linkat", "renameat", "unlinkat"]
+    {
+        for nth in 1.. {
+            let container = container();
+            let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
+            let options = ["-e", &format!("trace={call}"), "-e", &inject];
+            let (ended, _) = traced(&container, &options, &CREATE).unwrap();
+            if ended.status == Some(0) {
+                break;
+            }
+            kills += 1;
+            let cache = fs::read(container.rootfs().join("etc/ld.so.cache")).unwrap();
+            assert!(cache.is_empty() || libgpuspec::ldcache::entries(&cache).is_ok(), "{call} {nth}");
+            let ended = container.verb(&CREATE);
+            assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{call} {nth}");
+            assert_eq!(outcome(&container), expected, "{call} {nth}");
+        }
+    }
+    assert!(kills > 20, "only {kills}");
+}
+
+/// A limit on the size of files that is too small for the cache is an error like another, and no signal.
+#[test]
+fn d04_a_file_that_may_not_grow_is_a_warning() {
+    let container = container();
+    let before = fs::read(container.rootfs().join("etc/ld.so.conf")).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 0 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_oci-hook")]).args(CREATE);
+    let ended = run(&mut command, container.state().as_bytes());
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("File too large"), "{ended:?}");
+    assert_eq!(fs::read(container.rootfs().join("etc/ld.so.conf")).unwrap(), before);
+    assert!(!rootfs::listing(&container.rootfs()).iter().any(|name| name.ends_with(".tmp")));
 }
 
 /// C02: a kernel that lacks a call is no reason to do it another way.

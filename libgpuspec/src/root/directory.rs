@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Entry, Kind, reopen};
+use super::{Entry, Kind, descriptor_link, reopen};
 use crate::error::{Error, Result};
 
 /// One opened directory of a [`Root`](super::Root); names in it are single components.
@@ -22,6 +22,9 @@ pub struct Directory {
 /// A lock on a directory, for as long as it lives.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code)] OwnedFd);
+
+/// How often a temporary name that others use at the same time is tried.
+const MAX_TRIES: usize = 32;
 
 /// Whether a replaced file must outlive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,8 @@ impl Directory {
         })
     }
 
-    /// Puts a file of these bytes and this mode at `name`: written beside it, renamed into place.
+    /// Puts a file of these bytes and this mode at `name`: written without a name, given one beside it, renamed
+    /// into place.
     ///
     /// `owner` is given where the new inode must not belong to the writer.
     pub fn replace_file(
@@ -104,16 +108,39 @@ impl Directory {
         durability: Durability,
     ) -> Result<()> {
         let name = self.component(name)?;
+        let write = |fd: &OwnedFd| write_all(fd, bytes, mode, owner, durability);
         self.replace_with(name, "writing it", |temporary| {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = fs::openat(&self.fd, temporary, flags, Mode::RUSR | Mode::WUSR)?;
-            let written = write_all(fd, bytes, mode, owner, durability);
-            written.inspect_err(|_| self.forget(temporary))
+            let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+            match fs::openat(&self.fd, ".", flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => {
+                    write(&fd)?;
+                    let link = descriptor_link(fd.as_fd());
+                    fs::linkat(fs::CWD, link, &self.fd, temporary, AtFlags::SYMLINK_FOLLOW)
+                }
+                // A file system that has no files without a name: overlayfs before Linux 6.1, many of FUSE.
+                Err(Errno::OPNOTSUPP | Errno::ISDIR) => self.write_named(name, temporary, write),
+                Err(errno) => Err(errno),
+            }
         })?;
         if durability == Durability::Synced {
             self.sync(name)?;
         }
         Ok(())
+    }
+
+    /// Writes under a name that nobody else uses, and renames to `temporary` only what is whole. Killed
+    /// meanwhile, it leaves that name behind.
+    fn write_named(
+        &self,
+        name: &str,
+        temporary: &str,
+        write: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
+    ) -> rustix::io::Result<()> {
+        let own = own_name(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, &own, flags, Mode::RUSR | Mode::WUSR)?;
+        let written = write(&fd).and_then(|()| fs::renameat(&self.fd, &own, &self.fd, temporary));
+        written.inspect_err(|_| self.forget(&own))
     }
 
     fn sync(&self, name: &str) -> Result<()> {
@@ -245,24 +272,37 @@ impl Directory {
         &self.path
     }
 
+    /// Has something whole made under a temporary name, which is renamed to `name`.
+    ///
+    /// The temporary name is always the same, so that one who was killed before the rename leaves what the
+    /// next one takes away, and nothing piles up. Two at once may take each other's: then one tries again.
     pub(super) fn replace_with(
         &self,
         name: &str,
         action: &'static str,
         make: impl Fn(&str) -> rustix::io::Result<()>,
     ) -> Result<()> {
-        for attempt in 0..8 {
-            let temporary = temporary_name(name, attempt);
+        let temporary = temporary_name(name);
+        for _ in 0..MAX_TRIES {
             match make(&temporary) {
                 Ok(()) => {}
-                Err(Errno::EXIST) => continue,
-                Err(errno) => return Err(self.error(name, action, errno)),
+                Err(Errno::EXIST) => {
+                    self.remove(&temporary)?;
+                    continue;
+                }
+                Err(errno) => {
+                    self.forget(&temporary);
+                    return Err(self.error(name, action, errno));
+                }
             }
-            let renamed = fs::renameat(&self.fd, &temporary, &self.fd, name);
-            return renamed.map_err(|errno| {
-                self.forget(&temporary);
-                self.error(name, action, errno)
-            });
+            match fs::renameat(&self.fd, &temporary, &self.fd, name) {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    self.forget(&temporary);
+                    return Err(self.error(name, action, errno));
+                }
+            }
         }
         Err(self.error(name, action, Errno::EXIST))
     }
@@ -295,7 +335,7 @@ pub(super) fn on_one_mount(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> rustix
 }
 
 fn write_all(
-    fd: OwnedFd,
+    fd: &OwnedFd,
     bytes: &[u8],
     mode: u32,
     owner: Option<(u32, u32)>,
@@ -303,17 +343,28 @@ fn write_all(
 ) -> rustix::io::Result<()> {
     if let Some((uid, gid)) = owner {
         let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
-        fs::fchown(&fd, Some(uid), Some(gid))?;
+        fs::fchown(fd, Some(uid), Some(gid))?;
     }
-    fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-    let mut file = File::from(fd);
-    file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    if durability == Durability::Synced { fs::fsync(&file) } else { Ok(()) }
+    fs::fchmod(fd, Mode::from_raw_mode(mode))?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = match rustix::io::write(fd, rest) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    if durability == Durability::Synced { fs::fsync(fd) } else { Ok(()) }
 }
 
-/// A name beside `name` that no reader takes for a spec or a library, unlikely to be taken.
-fn temporary_name(name: &str, attempt: u32) -> String {
+/// A name beside `name` that no reader takes for a spec or a library: no longer than a name may be.
+fn temporary_name(name: &str) -> String {
+    format!(".{}.tmp", name.get(..name.floor_char_boundary(250)).unwrap_or_default())
+}
+
+/// The same, unlikely to be taken by anybody else.
+fn own_name(name: &str) -> String {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let stem = name.get(..name.floor_char_boundary(100)).unwrap_or_default();
-    format!(".{stem}.{:x}-{:x}{attempt}.tmp", std::process::id(), clock.subsec_nanos())
+    format!(".{stem}.{:x}-{:x}.tmp", std::process::id(), clock.subsec_nanos())
 }
