@@ -5,7 +5,7 @@
 # missing)
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-for part in common report apt rust driver host image podman suite bundle; do
+for part in common report apt rust driver host image podman suite bundle peer; do
   # shellcheck source=/dev/null
   . "$here/../lib/$part.sh"
 done
@@ -125,7 +125,7 @@ gpus_checks() {
 
 # ---- CDI devices, since release 25 --------------------------------------------------------------------------------
 
-cdi_all() { box --device $GPU=all "$@" "$PLAIN" /probe cuda nvml /dev/nvidia0 /dev/nvidia1 | equal answers "$ALL"; }
+cdi_all() { box --device "$GPU=all" "$@" "$PLAIN" /probe cuda nvml /dev/nvidia0 /dev/nvidia1 | equal answers "$ALL"; }
 
 cdi_kinds() {
   cdi_all
@@ -136,12 +136,21 @@ cdi_kinds() {
   refused box --device $GPU=7 "$PLAIN" true
 }
 
+# Of another kind, so that both can stand there.
+specs_of_the_peer_are_served() {
+  local GPU=peer.example/gpu
+  peer_spec /run/driver /run/programs/nvidia-cdi-hook | sed "s|^kind: .*|kind: $GPU|" >/etc/cdi/peer.yaml
+  cdi_all
+  box --device "$GPU=all" "$PLAIN" ldconfig -p | holds 'libcuda.so.1 (libc6,x86-64)'
+}
+
 cdi_checks() {
   if [ "${RELEASE%%.*}" -lt 25 ]; then
     skip "$WHAT: CDI devices" 'Docker knows them since 25'
     return
   fi
   check "$WHAT: --device $GPU=…" cdi_kinds
+  check "$WHAT: --device: a spec of nvidia-ctk, with our hook by the name of its own" specs_of_the_peer_are_served
 }
 
 # ---- how it is run -----------------------------------------------------------------------------------------------
@@ -175,8 +184,9 @@ inside() {
   mkdir "$ROOM/host"
   simulated_host "$ROOM/host" "$(cat /run/programs/driver-version)"
   private_dev
-  # The one thing that Docker asks for.
+  # The one thing that Docker asks for, and what specs of nvidia-ctk ask for.
   ln -s oci-hook-inject /run/programs/nvidia-container-runtime-hook
+  ln -s oci-hook /run/programs/nvidia-cdi-hook
   cdi-gen generate --driver-root /run/driver --proc-root "$ROOM/host" --sys-root "$ROOM/host" \
     --hook-path /run/programs/oci-hook --install
   for cgroup in v1 v2; do

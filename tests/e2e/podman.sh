@@ -3,7 +3,7 @@
 # Usage: tests/e2e/podman.sh [550|535]   (root; everything else it needs it installs, or it says what is missing)
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-for part in common report apt rust driver host image podman; do
+for part in common report apt rust driver host image podman peer; do
   # shellcheck source=/dev/null
   . "$here/../lib/$part.sh"
 done
@@ -161,6 +161,20 @@ END
   rm /etc/cdi/converted.yaml
 }
 
+# What nvidia-ctk wrote, with a link to our hook in the place of its own. Of another kind, so that both can stand there.
+specs_of_the_peer_are_served() {
+  local GPU=peer.example/gpu
+  mkdir -p "$ROOM/peer"
+  ln -sf "$(built oci-hook)" "$ROOM/peer/nvidia-cdi-hook"
+  peer_spec "$CACHE/driver-$DRIVER/$TREE" "$ROOM/peer/nvidia-cdi-hook" "$ROOM/host/dev" | sed "s|^kind: .*|kind: $GPU|" >/etc/cdi/peer.yaml
+  gpu_box "$IMAGE" /probe cuda nvml libnvcuvid.so.1 /dev/nvidia0 /dev/nvidia1 |
+    equal answers $'cuInit 100\nnvmlInit_v2 9\ndlopen libnvcuvid.so.1 ok\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO'
+  gpu_box "$IMAGE" find /dev/dri/by-path -type l -printf '%f %l\n' | sort |
+    equal links "$(find "$ROOM/host/dev/dri/by-path" -type l -printf '%f %l\n' | sort)"
+  gpu_box "$IMAGE" ldconfig -p | holds 'libcuda.so.1 (libc6,x86-64)'
+  rm /etc/cdi/peer.yaml
+}
+
 # ---- odd images: each starts, with the driver, and nothing outside its root is written ---------------------------
 
 # odd_image NAME SHELL: $IMAGE with SHELL run in its root directory (by the machine's own shell, not inside).
@@ -219,6 +233,7 @@ checks() {
   check "$RUNTIME: a restart changes nothing" restart_changes_nothing
   check "$RUNTIME: a read-only root loads the libraries" read_only_root_still_loads
   check "$RUNTIME: a spec converted for this podman is read" converted_specs_are_read
+  check "$RUNTIME: a spec of nvidia-ctk, with our hook by the name of its own" specs_of_the_peer_are_served
   odd_checks
 }
 
