@@ -77,6 +77,7 @@ stage_podman() {
   run_script "$here/e2e/podman.sh" 550
   run_script "$here/e2e/podman.sh" 535
   run_script "$here/e2e/hooks.sh" 550
+  run_script "$here/e2e/hooks.sh" 535
   run_script "$here/e2e/runtimes.sh" here
 }
 
