@@ -4,7 +4,8 @@
 //! Nothing is executed but, where others could write to this program, a sealed copy of it; neither the
 //! environment nor the working directory is looked at: both can be the image's.
 
-mod descriptors;
+#![forbid(unsafe_code)]
+
 mod report;
 mod sealed;
 
@@ -15,7 +16,7 @@ use libgpuspec::apply::{self, container};
 use libgpuspec::{Error, Notice, Root};
 use oci_hook::cli::{self, Command, Job};
 use oci_hook::sandbox::{self, Lost};
-use oci_hook::{contract, stdin};
+use oci_hook::{contract, kernel, stdin};
 
 use report::Priority;
 
@@ -40,8 +41,8 @@ enum Failure {
 const MAX_FILES: u64 = 64;
 
 fn main() -> ExitCode {
-    descriptors::close_inherited();
-    descriptors::ignore_file_size_signal();
+    kernel::close_inherited();
+    kernel::ignore_file_size_signal();
     contract::enter(MAX_FILES);
     if let Err(error) = sealed::ensure() {
         report::say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));

@@ -157,7 +157,9 @@ hooked() {
 }
 
 started() {
-  timeout --kill-after=10 60 "/usr/bin/$RUNTIME" run --bundle "$ROOM/bundle" libgpuspec-hooks
+  local preload=()
+  [ "$RUNTIME" != crun ] || [ -z "${MEMLOCK:-}" ] || preload=(env LD_PRELOAD="$MEMLOCK")
+  timeout --kill-after=10 60 "${preload[@]}" "/usr/bin/$RUNTIME" run --bundle "$ROOM/bundle" libgpuspec-hooks
 }
 
 # refused_saying WORD: the container does not start, and the hook says why.
@@ -215,9 +217,9 @@ the_wrong_stage_is_refused() {
   refused_saying "is no container's"
 }
 
-# reconfigured JQ: the bundle's config changed once more.
+# reconfigured [OPTION…] JQ: the bundle's config changed once more.
 reconfigured() {
-  jq "$1" "$ROOM/bundle/config.json" >"$ROOM/config"
+  jq "$@" "$ROOM/bundle/config.json" >"$ROOM/config"
   cp "$ROOM/config" "$ROOM/bundle/config.json"
 }
 
@@ -262,6 +264,131 @@ stage_checks() {
   check "$RUNTIME: links in the root that lead out of it" a_root_that_leads_out_stays_inside
 }
 
+# ---- cgroup version 2 ---------------------------------------------------------------------------------------------
+
+# in_version_2 COMMAND…: where nothing else is mounted at /sys/fs/cgroup, as on hosts of today.
+in_version_2() {
+  unshare --mount bash -euc '! mountpoint -q /sys/fs/cgroup || umount --recursive /sys/fs/cgroup
+    mount -t cgroup2 none /sys/fs/cgroup
+    exec "$@"' in_version_2 "$@"
+}
+
+PARENT=/sys/fs/cgroup/libgpuspec-tests
+CGROUP=$PARENT/one
+
+# in_cgroup: the hooked container in a cgroup of this name, asking for devices of the runtime and of others too.
+in_cgroup() {
+  hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU --device-cgroup
+  mknod -m 0666 "$ROOM/bundle/rootfs/other" c 195 7
+  reconfigured '.linux.cgroupsPath = "/libgpuspec-tests/one" | .process.args += ["/dev/null", "/dev/zero", "/other"]'
+}
+IN_CGROUP=$GRANTED$'\nopen /dev/null ok\nopen /dev/zero ok\nopen /other EPERM'
+
+# before WORDS, after WORDS: a hook of the shell, ahead of ours or behind it.
+# shellcheck disable=SC2016 # jq's
+before() { reconfigured --argjson hook "$(shell_hook "$1")" '.hooks.createRuntime |= [$hook] + .'; }
+# shellcheck disable=SC2016 # jq's
+after() { reconfigured --argjson hook "$(shell_hook "$1")" '.hooks.createRuntime += [$hook]'; }
+shell_hook() { jq -n --arg words "$1" '{path: "/bin/sh", args: ["sh", "-c", $words]}'; }
+
+the_runtimes_rules_stay() {
+  in_cgroup
+  started | equal answers "$IN_CGROUP"
+}
+
+# O5 of the catalogue of attacks: the cgroups around the container's have the programs that they had.
+no_other_cgroup_is_changed() {
+  local show="$ROOM/programs show /sys/fs/cgroup $PARENT $PARENT/two"
+  mkdir -p "$PARENT/two"
+  "$ROOM/programs" alone allow "$PARENT/two"
+  in_cgroup
+  before "$show >$ROOM/before; $ROOM/programs show $CGROUP >$ROOM/own"
+  after "$show >$ROOM/after; $ROOM/programs show $CGROUP >$ROOM/own-after"
+  started | equal answers "$IN_CGROUP"
+  diff -u "$ROOM/before" "$ROOM/after"
+  # That the container's own is another one says that the comparison sees changes.
+  grep -E "^$PARENT/two: [0-9]+$" "$ROOM/after"
+  if cmp "$ROOM/own" "$ROOM/own-after"; then echo "nothing was changed"; return 1; fi
+  rmdir "$PARENT/two"
+}
+
+# As a manager of services has its own beside the runtime's: each must allow.
+two_programs_are_widened() {
+  in_cgroup
+  before "$ROOM/programs add few $CGROUP"
+  started | equal answers "$IN_CGROUP"
+}
+
+a_program_that_stands_alone_is_widened() {
+  in_cgroup
+  before "$ROOM/programs alone few $CGROUP"
+  started | equal answers "$IN_CGROUP"
+}
+
+# refused_with STATUS WORD: the container does not start, and our hook says why by both.
+refused_with() {
+  # crun tells no status, and runc of old no more than that there was one.
+  refused_saying "$2"
+  [ "$RUNTIME" != runc ] || holds "exit status $1" <"$ROOM/all"
+}
+
+what_cannot_be_widened_is_refused() {
+  in_cgroup
+  before "$ROOM/programs alone calling $CGROUP"
+  refused_with 86 'it calls functions of the kernel: leave --device-cgroup out, or use CDI or precreate'
+}
+
+a_shared_cgroup_is_refused() {
+  sleep 60 >/dev/null 2>&1 &
+  # shellcheck disable=SC2064 # of now
+  trap "kill $! || true; wait; [ ! -d $CGROUP ] || rmdir $CGROUP" EXIT
+  in_cgroup
+  # A newer runc starts nothing in a cgroup with somebody in it, so he comes later.
+  before "echo $! >$CGROUP/cgroup.procs"
+  refused_with 86 'is not alone in it'
+}
+
+a_cgroup_restricted_from_outside_is_refused() {
+  mkdir -p "$PARENT"
+  in_cgroup
+  before "$ROOM/programs add few $PARENT; $ROOM/programs alone none $CGROUP"
+  refused_with 86 'outer cgroups restrict it'
+  rmdir "$PARENT"
+}
+
+version_2_checks() {
+  check "$RUNTIME, cgroup version 2: prestart: nodes, mounts, cgroup, links" a_created_container_is_fitted_out prestart prestart
+  check "$RUNTIME, cgroup version 2: createRuntime: the cgroup is left alone unless told" the_cgroup_is_left_alone_unless_told
+  check "$RUNTIME, cgroup version 2: prestart as Docker calls it for --gpus" docker_gpus
+  check "$RUNTIME, cgroup version 2: createRuntime: a read-only root" a_read_only_root_is_fitted_out
+  check "$RUNTIME, cgroup version 2: the runtime's rules stay" the_runtimes_rules_stay
+  check "$RUNTIME, cgroup version 2: no other cgroup is changed" no_other_cgroup_is_changed
+  check "$RUNTIME, cgroup version 2: each of two programs is widened" two_programs_are_widened
+  check "$RUNTIME, cgroup version 2: a program that stands alone is widened" a_program_that_stands_alone_is_widened
+  check "$RUNTIME, cgroup version 2: what cannot be widened is refused" what_cannot_be_widened_is_refused
+  check "$RUNTIME, cgroup version 2: a cgroup with others in it is refused" a_shared_cgroup_is_refused
+  check "$RUNTIME, cgroup version 2: rules of outer cgroups alone are refused" a_cgroup_restricted_from_outside_is_refused
+}
+
+version_2() {
+  # What an interrupted run left.
+  ! [ -d "$PARENT" ] || find "$PARENT" -depth -type d -exec rmdir {} +
+  gcc -O2 -o "$ROOM/programs" "$here/programs.c"
+  [ -z "$(podman_limits)" ] || {
+    gcc -O2 -shared -fPIC -o "$ROOM/memlock.so" "$here/memlock.c"
+    MEMLOCK=$ROOM/memlock.so
+  }
+  for RUNTIME in crun runc; do
+    bundle 'del(.hooks) | .process.args = ["true"]'
+    if started 2>"$ROOM/err"; then
+      version_2_checks
+    else
+      skip "cgroup version 2 with $RUNTIME" "a plain container does not start here: $(tail -n 1 "$ROOM/err")"
+    fi
+  done
+  ! [ -d "$PARENT" ] || rmdir "$PARENT"
+}
+
 # ---- the capabilities of a real driver's files --------------------------------------------------------------------
 
 # What the vendor's table tells of a file by its name is what the inventory found it to serve.
@@ -297,10 +424,16 @@ all_checks() {
       skip "hooks.d with $RUNTIME, driver $DRIVER" "a plain container does not start here: $(tail -n 1 "$ROOM/err")"
     fi
   done
+  if in_version_2 true 2>"$ROOM/err"; then
+    in_version_2 "$0" "$DRIVER" version-2
+  else
+    skip "cgroup version 2" "it cannot be mounted here: $(tail -n 1 "$ROOM/err")"
+  fi
 }
 
 case ${2:-} in
   inside) all_checks ;;
+  version-2) version_2 ;;
   *)
     prepare_cache
     if is_root; then

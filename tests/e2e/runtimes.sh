@@ -89,7 +89,6 @@ matrix() {
       what="$SUITE: $RUNTIME $RELEASE, cgroup $CGROUP: $way, $kind"
       case $way,$kind,$RUNTIME,$CGROUP in
         prestart,userns,* | createRuntime,userns,*) check "$what: refused" refused "$way" "$kind" 'has a user namespace' ;;
-        prestart,*,v2 | createRuntime,*,v2) check "$what: refused" refused "$way" "$kind" 'device cgroup' ;;
         create-container,read-only,* | precreate,read-only,*) check "$what" works "$way" "$kind" "$(writable)" ;;
         *) check "$what" works "$way" "$kind" ;;
       esac

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use super::{Entry, Kind, descriptor_link, reopen};
 use crate::error::{Error, Result};
 
+/// statfs(2); rustix has no name for it.
+const CGROUP2_SUPER_MAGIC: fs::FsWord = 0x6367_7270;
+
 /// One opened directory of a [`Root`](super::Root); names in it are single components.
 #[derive(Debug)]
 pub struct Directory {
@@ -246,6 +249,18 @@ impl Directory {
         let failed = |errno| self.error(".", "reading its status", errno);
         let own = fs::fstat(&self.fd).map_err(failed)?;
         Ok(fs::stat("/dev").map_err(failed)?.st_dev == own.st_dev)
+    }
+
+    /// Whether it is on a cgroup file system of version 2, and not on something that was put in its place.
+    pub fn is_on_cgroup2(&self) -> Result<bool> {
+        let status = fs::fstatfs(&self.fd);
+        let status = status.map_err(|errno| self.error(".", "asking for its file system", errno))?;
+        Ok(status.f_type == CGROUP2_SUPER_MAGIC)
+    }
+
+    /// The directory's descriptor, which cannot read it (`O_PATH`).
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Keeps others who ask for the same lock waiting until the lock is dropped (flock(2)).

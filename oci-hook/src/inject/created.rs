@@ -5,11 +5,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use libgpuspec::Root;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 /// More than any file of /proc that is read here has.
-const MAX_TEXT: u64 = 64 << 10;
+pub(crate) const MAX_TEXT: u64 = 64 << 10;
 
 /// The container's first process.
 #[derive(Debug)]
@@ -42,7 +43,8 @@ impl Created {
         Ok(created)
     }
 
-    fn text(&self, name: &str) -> Result<String, String> {
+    /// A file of its directory in /proc.
+    pub(crate) fn text(&self, name: &str) -> Result<String, String> {
         let path = format!("{}/{name}", self.pid);
         let text = self.proc.read_text(path.as_str().into(), MAX_TEXT).map_err(|error| error.to_string())?;
         text.ok_or_else(|| format!("/proc/{path}: not there"))
@@ -63,25 +65,15 @@ impl Created {
         Ok(link(&self.pid.to_string())? != link("self")?)
     }
 
-    /// Lets the container use these devices: by its cgroup of version 1, and no other.
-    pub(crate) fn allow(&self, rules: &[String]) -> Result<(), String> {
-        let path = devices_cgroup(&self.text("cgroup")?);
-        let own = devices_cgroup(
-            &self.proc.read_text("self/cgroup".into(), MAX_TEXT).ok().flatten().unwrap_or_default(),
-        );
-        let Some(path) = path else {
-            return Err("no device cgroup of version 1: leave --device-cgroup out, or use CDI".to_owned());
-        };
-        if path == "/" || Some(&path) == own.as_ref() {
-            return Err(format!("the container's device cgroup {path} is not its own"));
-        }
-        let root = Root::open("/sys/fs/cgroup/devices".into()).map_err(|error| error.to_string())?;
-        let directory = root.directory(path.as_str().into()).map_err(|error| error.to_string())?;
-        let directory = directory.ok_or_else(|| format!("/sys/fs/cgroup/devices{path}: not there"))?;
-        for rule in rules {
-            directory.write(ALLOW, rule.as_bytes()).map_err(|error| libgpuspec::error::chain(&error))?;
-        }
-        Ok(())
+    /// The process's number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it runs still, so that what /proc says of its number is said of it.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
     }
 
     /// Goes into its mount namespace, and stays there.
@@ -91,34 +83,9 @@ impl Created {
     }
 }
 
-const ALLOW: &str = "devices.allow";
-
-/// The path of the cgroup that the `devices` controller has (proc_pid_cgroup(5)).
-fn devices_cgroup(text: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        controllers.split(',').any(|it| it == "devices").then(|| path.to_owned())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_device_cgroup_is_found_among_others() {
-        let cases = [
-            ("5:devices:/a:b/c\n4:memory:/\n", Some("/a:b/c")),
-            ("5:cpu,devices:/x\n", Some("/x")),
-            ("0::/x\n", None),
-            ("5:devicesx:/x\n", None),
-            ("", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(devices_cgroup(text).as_deref(), expected, "{text:?}");
-        }
-    }
 
     #[test]
     fn no_process_but_a_containers_is_believed() {

@@ -49,8 +49,8 @@ pub(crate) struct Entry {
     /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
     #[arg(long = "spec-dir", value_name = "DIR")]
     pub(crate) spec_directories: Vec<Utf8PathBuf>,
-    /// prestart: let the container use the devices, by its cgroup of version 1. A runtime that sets its rules
-    /// anew (update, a reload of systemd) takes that back
+    /// prestart: let the container use the devices, by its device cgroup. A runtime that sets its rules anew
+    /// (update, a reload of systemd) takes that back
     #[arg(long)]
     pub(crate) device_cgroup: bool,
     /// The directory below which dev/… is looked for

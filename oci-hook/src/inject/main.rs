@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod created;
+mod device_program;
 mod entry;
 mod precreate;
 mod prestart;
@@ -14,7 +16,7 @@ mod prestart;
 use std::process::ExitCode;
 
 use libgpuspec::error::chain;
-use oci_hook::contract;
+use oci_hook::{contract, kernel};
 
 use entry::Command;
 
@@ -56,6 +58,7 @@ impl Failure {
 const MAX_FILES: u64 = 1024;
 
 fn main() -> ExitCode {
+    kernel::close_inherited();
     contract::enter(MAX_FILES);
     let done = match entry::parse() {
         Command::Precreate(entry) => precreate::run(&entry),

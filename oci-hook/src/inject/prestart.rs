@@ -16,9 +16,10 @@ use oci_hook::{meaning, stdin};
 use serde_json::Value;
 
 use crate::created::Created;
+use crate::device_program::Rule;
 use crate::entry::Entry as Asked;
 use crate::precreate::{MAX_CONFIG, edits, tell};
-use crate::{Class, Failure};
+use crate::{Class, Failure, cgroup};
 
 /// Gives the created container what it may have.
 pub(crate) fn run(entry: &Asked) -> Result<(), Failure> {
@@ -59,7 +60,11 @@ fn give(entry: &Asked, request: &Request, state: &container::State, pid: i64) ->
     let host = Root::open("/".into()).map_err(machine)?;
     let clones = clones(&host, &edits.mounts).map_err(machine)?;
     if entry.device_cgroup {
-        created.allow(&rules(&nodes)).map_err(failed(Class::Cgroup))?;
+        tell(
+            &rules(&nodes)
+                .and_then(|rules| cgroup::allow(&created, &rules))
+                .map_err(failed(Class::Cgroup))?,
+        );
     }
     // Told by the machine's own paths, which may mean others in the container's namespace.
     let path = state.root().map_err(|error| Failure::new(Class::Input, &error))?;
@@ -80,13 +85,8 @@ fn clones<'a>(host: &Root, mounts: &'a [Mount]) -> libgpuspec::Result<Vec<(Clone
     Ok(clones)
 }
 
-/// Lines for devices.allow.
-fn rules(nodes: &[DeviceNode]) -> Vec<String> {
-    let rule = |node: &DeviceNode| {
-        let access = if node.permissions.is_empty() { "rwm" } else { &node.permissions };
-        format!("{} {}:{} {access}", node.node_type, node.major, node.minor)
-    };
-    nodes.iter().filter(|node| node.permissions != "none").map(rule).collect()
+fn rules(nodes: &[DeviceNode]) -> Result<Vec<Rule>, String> {
+    nodes.iter().filter_map(|node| Rule::new(node).transpose()).collect()
 }
 
 fn fit(root: &Root, nodes: &[DeviceNode], clones: &[(ClonedMount, &Mount)]) -> libgpuspec::Result<()> {
