@@ -1,7 +1,15 @@
-//! oci-hook-inject, given configs of containers and specs made for them.
+//! oci-hook-inject, given configs of containers and specs made for them, and containers that are created.
 
 // The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "support/container.rs"]
+#[allow(dead_code)]
+mod container;
+#[path = "inject/created.rs"]
+mod created;
 #[path = "inject/precreate.rs"]
 mod precreate;
+#[path = "support/rootfs.rs"]
+#[allow(dead_code)]
+mod rootfs;

@@ -223,21 +223,23 @@ reconfigured() {
   cp "$ROOM/config" "$ROOM/bundle/config.json"
 }
 
-a_user_namespace_is_refused() {
-  hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU
-  # The machine's own network is not the namespace's, so its sysfs cannot be mounted in it.
-  reconfigured '.linux.namespaces += [{type: "user"}] | .linux.uidMappings = [{containerID: 0, hostID: 100000, size: 65536}] |
-    .linux.gidMappings = .linux.uidMappings | .mounts |= map(select(.destination | startswith("/sys") | not))'
-  refused_saying 'has a user namespace'
-  reconfigured 'del(.hooks)'
-  reconfigured '.process.args = ["true"]'
-  started
-}
-
 a_read_only_root_is_fitted_out() {
   hooked createRuntime oci-hook-inject create-runtime --allow-environment $GPU --device-cgroup
   reconfigured '.root.readonly = true'
   started | equal answers "$GRANTED"
+}
+
+# L03 of the catalogue of attacks: the mounts are the container's own, and go with it.
+what_fails_midway_leaves_nothing_mounted() {
+  mkdir -p "$ROOM/cdi"
+  jq -n '{cdiVersion: "0.5.0", kind: "example.com/midway", devices: [{name: "all", containerEdits: {mounts: [
+    {hostPath: "/etc/hostname", containerPath: "/first"}, {hostPath: "/etc/hostname", containerPath: "/usr"},
+    {hostPath: "/etc/hostname", containerPath: "/third"}]}}]}' >"$ROOM/cdi/midway.json"
+  hooked createRuntime oci-hook-inject create-runtime --device example.com/midway=all --spec-dir "$ROOM/cdi"
+  refused_saying 'cannot be mounted on a directory'
+  findmnt --kernel --list --noheadings --output TARGET | grep "$ROOM/bundle/rootfs/" && { echo 'left mounted'; return 1; }
+  # What was made to mount at is an empty file, as runtimes leave it.
+  [ -f "$ROOM/over/up/first" ] && [ ! -s "$ROOM/over/up/first" ] && [ ! -e "$ROOM/over/up/third" ]
 }
 
 a_root_that_leads_out_stays_inside() {
@@ -260,7 +262,7 @@ stage_checks() {
   check "$RUNTIME: prestart as Docker calls it for --gpus" docker_gpus
   check "$RUNTIME: createContainer is the wrong stage" the_wrong_stage_is_refused
   check "$RUNTIME: createRuntime: a read-only root" a_read_only_root_is_fitted_out
-  check "$RUNTIME: a user namespace is refused" a_user_namespace_is_refused
+  check "$RUNTIME: createRuntime: what fails midway leaves nothing mounted" what_fails_midway_leaves_nothing_mounted
   check "$RUNTIME: links in the root that lead out of it" a_root_that_leads_out_stays_inside
 }
 

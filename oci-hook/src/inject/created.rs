@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use libgpuspec::Root;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::process::{Gid, Pid, PidfdFlags, Uid, getppid, pidfd_open};
+use rustix::thread::{
+    ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
 
 /// More than any file of /proc that is read here has.
 pub(crate) const MAX_TEXT: u64 = 64 << 10;
@@ -18,6 +21,16 @@ pub(crate) struct Created {
     pidfd: OwnedFd,
     pid: i32,
     proc: Root,
+    users: Users,
+}
+
+/// Whose user namespace the container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Users {
+    /// This machine's: root there is root here.
+    Machine,
+    /// One of its own.
+    Own,
 }
 
 impl Created {
@@ -30,7 +43,8 @@ impl Created {
         let pidfd = pidfd_open(number, PidfdFlags::empty())
             .map_err(|errno| odd(&format!("cannot be opened: {errno}")))?;
         let proc = Root::open("/proc".into()).map_err(|error| error.to_string())?;
-        let created = Created { pidfd, pid: number.as_raw_nonzero().get(), proc };
+        let pid = number.as_raw_nonzero().get();
+        let mut created = Created { pidfd, pid, proc, users: Users::Machine };
         if created.parent()? != getppid().map(|parent| parent.as_raw_nonzero().get()) {
             return Err(odd("is not the runtime's child"));
         }
@@ -38,9 +52,15 @@ impl Created {
             return Err(odd("has no mount namespace of its own"));
         }
         if created.has_own("user")? {
-            return Err("the container has a user namespace, in which this stage can make nothing: use CDI, or precreate".to_owned());
+            created.users = Users::Own;
         }
-        Ok(created)
+        // A number that changed hands meanwhile has told nothing of this process.
+        created.is_alive().then_some(created).ok_or_else(|| odd("has ended"))
+    }
+
+    /// Whose user namespace it has.
+    pub(crate) fn users(&self) -> Users {
+        self.users
     }
 
     /// A file of its directory in /proc.
@@ -76,10 +96,26 @@ impl Created {
         matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
     }
 
-    /// Goes into its mount namespace, and stays there.
+    /// Goes into its mount namespace, and stays there, with this machine's rights.
     pub(crate) fn enter(&self) -> Result<(), String> {
         let entered = move_into_thread_name_spaces(self.pidfd.as_fd(), ThreadNameSpaceType::MOUNT);
         entered.map_err(|errno| format!("going into the container's mount namespace: {errno}"))
+    }
+
+    /// Becomes root of its user namespace where it has one, for good: what is made from then on is that root's.
+    ///
+    /// This process has one thread so far, as setns(2) wants it.
+    pub(crate) fn become_root(&self) -> Result<(), String> {
+        if self.users == Users::Machine {
+            return Ok(());
+        }
+        let entered = move_into_thread_name_spaces(self.pidfd.as_fd(), ThreadNameSpaceType::USER);
+        entered.map_err(|errno| format!("going into the container's user namespace: {errno}"))?;
+        // Where groups may not be set, none of them means anything in there.
+        let _ = set_thread_groups(&[]);
+        let (uid, gid) = (Some(Uid::ROOT), Some(Gid::ROOT));
+        let became = set_thread_res_gid(gid, gid, gid).and_then(|()| set_thread_res_uid(uid, uid, uid));
+        became.map_err(|errno| format!("becoming root of the container's user namespace: {errno}"))
     }
 }
 

@@ -10,6 +10,7 @@ mod cgroup;
 mod created;
 mod device_program;
 mod entry;
+mod outfit;
 mod precreate;
 mod prestart;
 

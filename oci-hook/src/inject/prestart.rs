@@ -1,15 +1,13 @@
 //! The stage between creation and start, for runtimes without CDI: state → config → edits → the container's tree.
 //!
 //! Sources are cloned in this machine's namespace; then this process goes into the container's, opens the root
-//! there and attaches them. What cannot be done any more at this stage, variables and groups, is told.
+//! there, becomes root of the user namespace that it has, and attaches them. What cannot be done any more at this stage, variables and groups, is told.
 
 #![forbid(unsafe_code)]
 
-use camino::Utf8Path;
 use libgpuspec::apply::{self, container};
-use libgpuspec::cdi::{ContainerEdits, DeviceNode, Mount, fill};
+use libgpuspec::cdi::{ContainerEdits, DeviceNode, fill};
 use libgpuspec::request::{self, Request};
-use libgpuspec::root::{ClonedMount, Entry, Kind, Restrictions};
 use libgpuspec::{Notice, Root};
 use oci_hook::sandbox::{self, Lost};
 use oci_hook::{meaning, stdin};
@@ -17,12 +15,13 @@ use serde_json::Value;
 
 use crate::created::Created;
 use crate::device_program::Rule;
-use crate::entry::Entry as Asked;
+use crate::entry::Entry;
+use crate::outfit::Outfit;
 use crate::precreate::{MAX_CONFIG, edits, tell};
 use crate::{Class, Failure, cgroup};
 
 /// Gives the created container what it may have.
-pub(crate) fn run(entry: &Asked) -> Result<(), Failure> {
+pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
     let input = |error: libgpuspec::Error| Failure::new(Class::Input, &error);
     let bytes = stdin::read(container::MAX_STATE).map_err(input)?;
     let state = container::State::parse(&bytes).map_err(input)?;
@@ -50,7 +49,7 @@ fn pid(state: &[u8]) -> i64 {
     state.and_then(|state| state.get("pid").and_then(Value::as_i64)).unwrap_or_default()
 }
 
-fn give(entry: &Asked, request: &Request, state: &container::State, pid: i64) -> Result<(), Failure> {
+fn give(entry: &Entry, request: &Request, state: &container::State, pid: i64) -> Result<(), Failure> {
     let failed = |class| move |reason: String| Failure { class, reason };
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     let created = Created::new(pid).map_err(failed(Class::Input))?;
@@ -58,66 +57,24 @@ fn give(entry: &Asked, request: &Request, state: &container::State, pid: i64) ->
     let dev = Root::open(&entry.dev_root).map_err(machine)?;
     let nodes = fill(&edits.device_nodes, &dev).map_err(|error| Failure::new(Class::Edit, &error))?;
     let host = Root::open("/".into()).map_err(machine)?;
-    let clones = clones(&host, &edits.mounts).map_err(machine)?;
+    let outfit = Outfit::new(&host, &dev, &nodes, &edits.mounts, created.users())?;
     if entry.device_cgroup {
-        tell(
-            &rules(&nodes)
-                .and_then(|rules| cgroup::allow(&created, &rules))
-                .map_err(failed(Class::Cgroup))?,
-        );
+        let rules = rules(&nodes).and_then(|rules| cgroup::allow(&created, &rules));
+        tell(&rules.map_err(failed(Class::Cgroup))?);
     }
     // Told by the machine's own paths, which may mean others in the container's namespace.
     let path = state.root().map_err(|error| Failure::new(Class::Input, &error))?;
     created.enter().map_err(failed(Class::Container))?;
-    let root = container::open(&path).map_err(|error| Failure::new(Class::Container, &error))?;
-    fit(&root, &nodes, &clones).map_err(|error| Failure::new(Class::Container, &error))?;
+    let container = |error: libgpuspec::Error| Failure::new(Class::Container, &error);
+    // Root of the container's user namespace may not come this far: engines keep their trees from other users.
+    let root = container::open(&path).map_err(container)?;
+    created.become_root().map_err(failed(Class::Container))?;
+    tell(&outfit.put(&root).map_err(container)?);
     hooks(root, &edits)
-}
-
-/// The mounts' sources, each with where and how it shall appear.
-fn clones<'a>(host: &Root, mounts: &'a [Mount]) -> libgpuspec::Result<Vec<(ClonedMount, &'a Mount)>> {
-    let mut clones = Vec::with_capacity(mounts.len());
-    for mount in mounts {
-        let path = Utf8Path::new(&mount.host_path);
-        let missing = || libgpuspec::Error::Container(format!("{path}: to be mounted, and not there"));
-        clones.push((host.find(path)?.ok_or_else(missing)?.clone_mount()?, mount));
-    }
-    Ok(clones)
 }
 
 fn rules(nodes: &[DeviceNode]) -> Result<Vec<Rule>, String> {
     nodes.iter().filter_map(|node| Rule::new(node).transpose()).collect()
-}
-
-fn fit(root: &Root, nodes: &[DeviceNode], clones: &[(ClonedMount, &Mount)]) -> libgpuspec::Result<()> {
-    for node in nodes {
-        let kind = if node.node_type == "b" { Kind::BlockDevice } else { Kind::CharDevice };
-        let entry = Entry {
-            kind,
-            mode: node.file_mode.unwrap_or(0o666),
-            uid: node.uid.unwrap_or(0),
-            gid: node.gid.unwrap_or(0),
-            size: 0,
-            major: u32::try_from(node.major).unwrap_or(0),
-            minor: u32::try_from(node.minor).unwrap_or(0),
-            identity: (0, 0),
-        };
-        root.make_node(Utf8Path::new(&node.path), &entry)?;
-    }
-    for (clone, mount) in clones {
-        root.attach(clone, Utf8Path::new(&mount.container_path), restrictions(mount))?;
-    }
-    Ok(())
-}
-
-fn restrictions(mount: &Mount) -> Restrictions {
-    let has = |option: &str| mount.options.iter().any(|it| it == option);
-    Restrictions {
-        read_only: has("ro"),
-        no_suid: has("nosuid"),
-        no_devices: has("nodev"),
-        no_exec: has("noexec"),
-    }
 }
 
 /// What the specs' createContainer hooks would do, done here: the runtime has read its config already.

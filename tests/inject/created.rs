@@ -1,0 +1,188 @@
+//! Containers that are created and not started: this test is their runtime, which makes a namespace and calls the hook.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::container::{Container, Ended, is_root, run, skipped};
+use crate::rootfs;
+
+/// Root of the container in a user namespace is this one of the machine.
+const SHIFTED: u32 = 100_000;
+
+/// A bundle, a directory of specs, and the process of a container that has its namespaces.
+struct Bundle {
+    container: Container,
+}
+
+struct Created {
+    process: Child,
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Created {
+    /// The container's mounts below this path of the machine.
+    fn mounts(&self, path: &std::path::Path) -> Vec<String> {
+        mounts(&self.process.id().to_string(), path)
+    }
+
+    /// A path as it is in the container's mount namespace.
+    fn path(&self, path: &std::path::Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.process.id(), path.display()))
+    }
+}
+
+/// The mount points below a path in a process's mount namespace, with their options.
+fn mounts(process: &str, path: &std::path::Path) -> Vec<String> {
+    let table = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap();
+    let fields = table.lines().map(|line| line.split(' ').skip(4).take(2).collect::<Vec<_>>());
+    let prefix = format!("{}/", path.display());
+    fields.filter_map(|it| Some(format!("{} {}", it[0].strip_prefix(&prefix)?, it[1]))).collect()
+}
+
+impl Bundle {
+    /// A tree for the container, and the edits of the one device, YAML of one line each; `OUTSIDE` is the other tree.
+    fn new(page: &str, edits: &str) -> Bundle {
+        let container = Container::new(page);
+        let outside = container.path("outside");
+        let spec =
+            format!("cdiVersion: 0.5.0\nkind: v.com/c\ndevices:\n- name: x\n  containerEdits:\n{edits}\n");
+        rootfs::make(&container.path("cdi"), "");
+        fs::write(container.path("cdi/v.yaml"), spec.replace("OUTSIDE", outside.to_str().unwrap())).unwrap();
+        Bundle { container }
+    }
+
+    /// The container after these commands in its mount namespace (`$R` is its root, `$O` outside).
+    fn created(&self, commands: &str) -> Option<Created> {
+        is_root().then_some(())?;
+        self.unshared(Command::new("unshare"), commands)
+    }
+
+    /// The same with a user namespace, whose root owns the tree and can not come to it from this machine's root.
+    fn created_for_a_user(&self, commands: &str) -> Option<Created> {
+        is_root().then_some(())?;
+        let Some(namespace) = user_namespace() else {
+            skipped("no user namespaces on this machine");
+            return None;
+        };
+        let directory = self.container.path("");
+        shift(&self.container.rootfs());
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &namespace.process.id().to_string(), "--user"]);
+        command.args(["--setuid", "0", "--setgid", "0", "unshare"]);
+        let created = self.unshared(command, commands);
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+        created
+    }
+
+    fn unshared(&self, mut unshare: Command, commands: &str) -> Option<Created> {
+        let script = format!("set -e; mount --bind $R $R; {commands}; echo ready; exec sleep 600");
+        unshare.args(["--mount", "sh", "-c", &script]);
+        unshare.env("R", self.container.rootfs()).env("O", self.container.path("outside"));
+        let mut process = unshare.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line != "ready\n" {
+            let said = process.wait_with_output().unwrap().stderr;
+            skipped(&format!("no mounts on this machine: {}", String::from_utf8_lossy(&said).trim()));
+            return None;
+        }
+        Some(Created { process })
+    }
+
+    /// Runs the hook on the process of this number.
+    fn hook(&self, pid: i64, arguments: &[&str]) -> Ended {
+        let state = self.container.state().replace("\"pid\":1", &format!("\"pid\":{pid}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook-inject"));
+        command.args(["prestart", "--device", "v.com/c=x", "--spec-dir"]).arg(self.container.path("cdi"));
+        command.args(arguments);
+        let before = mounts("self", self.container.path("").as_path());
+        let ended = run(&mut command, state.as_bytes());
+        self.container.assert_outside_unchanged();
+        assert_eq!(mounts("self", self.container.path("").as_path()), before, "this machine's mounts");
+        ended
+    }
+
+    fn hook_on(&self, created: &Created) -> Ended {
+        self.hook(created.process.id().into(), &[])
+    }
+}
+
+/// A process with a user namespace, in which ids from 0 on are those from [`SHIFTED`] on.
+fn user_namespace() -> Option<Created> {
+    let process =
+        Command::new("unshare").args(["--user", "sleep", "600"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut created = Created { process };
+    let proc = PathBuf::from(format!("/proc/{}", created.process.id()));
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    while fs::read_link(proc.join("ns/user")).ok()? == own {
+        if created.process.try_wait().unwrap().is_some() {
+            return None;
+        }
+        std::thread::yield_now();
+    }
+    for map in ["uid_map", "gid_map"] {
+        fs::write(proc.join(map), format!("0 {SHIFTED} 65536")).ok()?;
+    }
+    Some(created)
+}
+
+/// Gives a tree to root of the user namespace.
+fn shift(tree: &std::path::Path) {
+    let owner = format!("{SHIFTED}:{SHIFTED}");
+    assert!(Command::new("chown").args(["-hR", &owner]).arg(tree).status().unwrap().success());
+}
+
+const NODE: &str = "    deviceNodes: [{path: /dev/full-of, hostPath: /dev/full}]";
+const FILE: &str =
+    "    mounts: [{hostPath: OUTSIDE/file, containerPath: /usr/lib/file, options: [ro, bind]}]";
+
+#[test]
+fn a_created_container_gets_nodes_and_mounts() {
+    let bundle = Bundle::new("dev/\nusr/", &format!("{NODE}\n{FILE}"));
+    let Some(created) = bundle.created("mount -t tmpfs tmpfs $R/dev") else { return };
+    let ended = bundle.hook_on(&created);
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    let root = bundle.container.rootfs();
+    assert_eq!(created.mounts(&root), ["dev rw,relatime", "usr/lib/file ro,relatime"]);
+    let node = created.path(&root.join("dev/full-of")).metadata().unwrap();
+    assert_eq!((node.mode() & 0o777, node.uid(), node.rdev()), (0o666, 0, 0x107));
+}
+
+/// Nobody makes a node in a user namespace, and what this machine's root makes there belongs to nobody.
+#[test]
+fn in_a_user_namespace_nodes_are_bound_and_files_are_its_roots() {
+    let bundle = Bundle::new("dev/\nusr/\nbin/node = x", &format!("{NODE}\n{FILE}"));
+    let Some(created) = bundle.created_for_a_user("mount -t tmpfs tmpfs $R/dev") else { return };
+    let ended = bundle.hook_on(&created);
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    let root = bundle.container.rootfs();
+    let mounts = created.mounts(&root);
+    assert_eq!(
+        mounts[1..],
+        ["dev/full-of rw,nosuid,noexec,relatime", "usr/lib/file ro,relatime"],
+        "{mounts:?}"
+    );
+    let made = root.join("usr/lib/file").metadata().unwrap();
+    assert_eq!((made.uid(), made.gid()), (SHIFTED, SHIFTED));
+    assert_eq!(created.path(&root.join("dev/full-of")).metadata().unwrap().rdev(), 0x107);
+}
+
+#[test]
+fn in_a_user_namespace_a_node_that_this_machine_has_not_is_refused() {
+    let node = "    deviceNodes: [{path: /dev/full, type: c, major: 195}]";
+    let bundle = Bundle::new("dev/", node);
+    let Some(created) = bundle.created_for_a_user("mount -t tmpfs tmpfs $R/dev") else { return };
+    let ended = bundle.hook_on(&created);
+    assert_eq!(ended.status, Some(83), "{ended:?}");
+    assert!(ended.stderr.contains("/dev/full: not this machine's 195:0"), "{ended:?}");
+}
