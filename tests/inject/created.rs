@@ -186,3 +186,30 @@ fn in_a_user_namespace_a_node_that_this_machine_has_not_is_refused() {
     assert_eq!(ended.status, Some(83), "{ended:?}");
     assert!(ended.stderr.contains("/dev/full: not this machine's 195:0"), "{ended:?}");
 }
+
+/// What the user has mounted may be this machine's own directory.
+#[test]
+fn nothing_is_made_on_a_users_mount() {
+    let mount = |at: &str| {
+        format!("    mounts: [{{hostPath: OUTSIDE/file, containerPath: {at}, options: [ro, bind]}}]")
+    };
+    let cases = [
+        (mount("/data/new"), "/data/new", 0),
+        (mount("/data/a/b/new"), "/data/a/b/new", 0),
+        (mount("/link/new"), "/link/new", 0),
+        // What is there is mounted on, which writes nothing.
+        (mount("/data/card0"), "", 1),
+        (NODE.replace("/dev/full-of", "/data/full"), "/data/full", 0),
+        (NODE.replace("/dev/full-of", "/data/dri/full"), "/data/dri/full", 0),
+    ];
+    for (edits, told, mounted) in cases {
+        let bundle = Bundle::new("volume/card0 = x\ndata/\nlink -> data", &edits);
+        let Some(created) = bundle.created("mount --bind $R/volume $R/data") else { return };
+        let ended = bundle.hook_on(&created);
+        assert_eq!(ended.status, Some(0), "{edits}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{edits}: {ended:?}");
+        assert_eq!(ended.stderr.contains("nothing is made there"), !told.is_empty(), "{edits}: {ended:?}");
+        assert_eq!(rootfs::listing(&bundle.container.rootfs().join("volume")), ["card0"], "{edits}");
+        assert_eq!(created.mounts(&bundle.container.rootfs()).len(), 1 + mounted, "{edits}");
+    }
+}

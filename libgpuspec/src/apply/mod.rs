@@ -86,6 +86,14 @@ fn nearest(root: &Root, path: &Utf8Path) -> Result<Option<Directory>> {
     path.ancestors().find_map(|ancestor| root.directory(ancestor).transpose()).transpose()
 }
 
+/// Whether what is missing at a path would be made in the tree itself or on its own /dev, not on a user's mount.
+pub fn is_own_place(root: &Root, path: &Utf8Path) -> Result<bool> {
+    match path.parent().map(|parent| nearest(root, parent)).transpose()?.flatten() {
+        Some(directory) => Ok(root.is_own_mount(&directory)? || is_on_own_dev(root, &directory)?),
+        None => Ok(false),
+    }
+}
+
 /// Whether a directory is on a /dev of the container's own: a runtime's is a mount, but not the machine's.
 fn is_on_own_dev(root: &Root, directory: &Directory) -> Result<bool> {
     let Some(dev) = root.directory(DEV.into())? else { return Ok(false) };

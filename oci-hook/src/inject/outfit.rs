@@ -1,14 +1,14 @@
 //! What is put into a container's tree: nodes and mounts, their sources held by descriptors of this machine.
 //!
 //! A node is made. In a user namespace nobody may make one, so there this machine's own is bound, with its owner and
-//! mode.
+//! mode. Where the user has mounted something, a directory of this machine perhaps, nothing is made.
 
 #![forbid(unsafe_code)]
 
 use camino::Utf8Path;
 use libgpuspec::cdi::{DeviceNode, Mount};
 use libgpuspec::root::{ClonedMount, Entry, Kind, Restrictions};
-use libgpuspec::{Error, Notice, Root};
+use libgpuspec::{Error, Notice, Root, apply};
 
 use crate::created::Users;
 use crate::{Class, Failure};
@@ -64,13 +64,26 @@ impl<'a> Outfit<'a> {
 
     /// Puts all of it into the container's tree, in the container's mount namespace; what was left out is told.
     pub(crate) fn put(self, root: &Root) -> libgpuspec::Result<Vec<Notice>> {
+        let mut left_out = self.left_out;
         for (path, item) in &self.items {
+            let there = match item {
+                Item::Node(node) => root.entry(path)?.is_some_and(|there| is_same_device(&there, node)),
+                Item::Mount(..) => root.find(path)?.is_some(),
+            };
+            if !there && !apply::is_own_place(root, path)? {
+                let place = root.outside(path);
+                left_out.push(Notice(format!(
+                    "{place}: on another mount than the container's root; nothing is made there"
+                )));
+                continue;
+            }
             match item {
+                Item::Node(_) if there => {}
                 Item::Node(node) => root.make_node(path, node)?,
                 Item::Mount(clone, restrictions) => root.attach(clone, path, *restrictions)?,
             }
         }
-        Ok(self.left_out)
+        Ok(left_out)
     }
 }
 
