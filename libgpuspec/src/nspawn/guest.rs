@@ -77,7 +77,7 @@ pub struct Programs {
     pub abi: Abi,
     /// The directory in which their loader looks without being told, no link on the way.
     pub directory: Utf8PathBuf,
-    /// Their glibc, by what its `libc.so.6` defines.
+    /// Their glibc, by the newest version that its libraries define.
     pub glibc: Option<Version>,
 }
 

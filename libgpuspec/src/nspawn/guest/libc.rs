@@ -6,6 +6,7 @@ use super::{Layout, Libc, Programs, told};
 use crate::elf::{self, Object, Version};
 use crate::error::Result;
 use crate::ldcache::Abi;
+use crate::root::Opened;
 use crate::{Notice, Root};
 
 /// Where distributions have their C library: Debian by triplet, others by word size.
@@ -35,6 +36,9 @@ const DIRECTORIES: [&str; 22] = [
 ];
 
 const LIBC: &str = "libc.so.6";
+
+/// Whose versions count too: 2.31 gave some to libpthread alone.
+const PARTS: [&str; 3] = ["libpthread.so.0", "libm.so.6", "librt.so.1"];
 
 /// Programs that tell which are a machine's own.
 const OWN: [&str; 6] = [
@@ -112,13 +116,22 @@ fn glibc(root: &Root, directory: &Utf8Path) -> Result<Option<Programs>> {
     let path = directory.join(LIBC);
     let Some(opened) = root.open_file(&path)? else { return Ok(None) };
     let Some(abi) = elf::inspect(&opened).ok().as_ref().and_then(abi) else { return Ok(None) };
-    let versions = elf::defined_versions(&opened).unwrap_or_default();
-    let glibc = versions.iter().filter_map(|version| Version::of_symbol(version)).max();
-    let Some(real) = root.resolve(directory)? else { return Ok(None) };
-    if glibc.is_none() {
-        return Ok(None);
+    let Some(mut glibc) = version(&opened) else { return Ok(None) };
+    for part in PARTS {
+        let opened = root.open_file(&directory.join(part))?;
+        if let Some(newer) = opened.and_then(|opened| version(&opened)).filter(|version| *version > glibc) {
+            glibc = newer;
+        }
     }
-    Ok(Some(Programs { abi, directory: searched(root, real)?, glibc }))
+    let Some(real) = root.resolve(directory)? else { return Ok(None) };
+    Ok(Some(Programs { abi, directory: searched(root, real)?, glibc: Some(glibc) }))
+}
+
+/// The newest of glibc's versions that a library defines.
+fn version(opened: &Opened) -> Option<Version> {
+    // What is not a number is a feature, which distributions add to older releases too.
+    let numbered = |version: &String| version.strip_prefix("GLIBC_")?.parse().ok();
+    elf::defined_versions(opened).unwrap_or_default().iter().filter_map(numbered).max()
 }
 
 /// The directory that a loader searches in which packages put their libraries: where /usr is not merged,
