@@ -126,6 +126,7 @@ fn block_devices_are_no_character_devices() {
         majors: BTreeMap::from([(8, "x".to_owned())]),
     };
     assert!(policy.covers(&node(NodeKind::Block)));
-    let policy = DevicePolicy { devices: vec!["char-x".to_owned()], ..policy };
+    // The drivers' numbers are of character devices.
+    let policy = DevicePolicy { devices: vec!["char-x".to_owned(), "block-x".to_owned()], ..policy };
     assert_eq!((policy.covers(&node(NodeKind::Block)), policy.covers(&node(NodeKind::Char))), (false, true));
 }
