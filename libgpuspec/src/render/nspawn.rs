@@ -4,8 +4,10 @@
 //! comes and goes with the rest of the file untouched, or arguments of a command line. The machine's unit gets a
 //! [drop-in](dropin) that says what it may open ([devices]) and who makes the machine ready.
 
+pub mod bundle;
 pub mod devices;
 pub mod dropin;
+pub mod flat;
 pub mod lines;
 mod quote;
 pub mod settings;

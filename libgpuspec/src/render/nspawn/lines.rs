@@ -38,11 +38,10 @@ pub fn lines(preparation: &Preparation, state: &Utf8Path, rest: &[u8]) -> Result
         for assignment in assignments(preparation)? {
             text.push_str(&format!("Environment={}\n", quote::settings_word(&assignment)));
         }
-        // The first process alone has those; this one has systemd hand them on to whatever it starts.
-        let own = settings::command_line(rest);
-        let words = (!own.is_empty()).then_some(own).into_iter().chain(setenv(preparation)?);
-        let variable = format!("SYSTEMD_PROC_CMDLINE={}", words.collect::<Vec<_>>().join(" "));
-        text.push_str(&format!("Environment={}\n", quote::settings_word(&variable)));
+        // The first process alone has those.
+        if let Some(variable) = handed_on(preparation, &settings::command_line(rest))? {
+            text.push_str(&format!("Environment={}\n", quote::settings_word(&variable)));
+        }
     }
     text.push_str("[Files]\n");
     for Mount { key, value, .. } in mounts(preparation, state)? {
@@ -51,22 +50,30 @@ pub fn lines(preparation: &Preparation, state: &Utf8Path, rest: &[u8]) -> Result
     Ok(text)
 }
 
-/// The same as arguments of systemd-nspawn; the machine's first process alone has the variables.
-pub fn arguments(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<String>, Unwritable> {
-    let variables = assignments(preparation)?.into_iter().map(|assignment| format!("--setenv={assignment}"));
+/// The same as arguments of systemd-nspawn, for a machine that is booted with these words on its systemd's command
+/// line, or for a command in its place.
+pub fn arguments(
+    preparation: &Preparation,
+    state: &Utf8Path,
+    booted: Option<&str>,
+) -> Result<Vec<String>, Unwritable> {
+    let mut variables = assignments(preparation)?;
+    if let Some(own) = booted {
+        variables.extend(handed_on(preparation, own)?);
+    }
+    let variables = variables.into_iter().map(|assignment| format!("--setenv={assignment}"));
     let mounts = mounts(preparation, state)?;
     Ok(variables.chain(mounts.iter().map(|mount| format!("{}={}", mount.flag, mount.value))).collect())
 }
 
-/// Arguments of a machine's own systemd that have it hand the variables on to whatever it starts.
-pub fn init_arguments(preparation: &Preparation) -> Result<Vec<String>, Unwritable> {
+/// The variable by which a machine's systemd hands the others on to whatever it starts: it takes the place of its
+/// command line, of which these are the words otherwise.
+fn handed_on(preparation: &Preparation, own: &str) -> Result<Option<String>, Unwritable> {
     let variables = assignments(preparation)?.into_iter();
-    Ok(variables.map(|assignment| format!("systemd.setenv={assignment}")).collect())
-}
-
-/// Those as words of a command line.
-fn setenv(preparation: &Preparation) -> Result<Vec<String>, Unwritable> {
-    Ok(init_arguments(preparation)?.iter().map(|word| quote::settings_word(word)).collect())
+    let words = variables.map(|assignment| quote::settings_word(&format!("systemd.setenv={assignment}")));
+    let words: Vec<String> = words.collect();
+    let own = if own.is_empty() { String::new() } else { format!("{} ", quote::line_safe(own)?) };
+    Ok((!words.is_empty()).then(|| format!("SYSTEMD_PROC_CMDLINE={own}{}", words.join(" "))))
 }
 
 fn assignments(preparation: &Preparation) -> Result<Vec<String>, Unwritable> {
@@ -187,11 +194,13 @@ mod tests {
                     Environment='SYSTEMD_PROC_CMDLINE=systemd.setenv=A=1 \"systemd.setenv=B=x y\"'\n[Files]\n";
         assert_eq!(lines, format!("{head}{mounts}"));
 
-        let mut expected = vec!["--setenv=A=1".to_owned(), "--setenv=B=x y".to_owned()];
-        expected.extend(MOUNTS.map(|(_, flag, value)| format!("{flag}={value}")));
-        assert_eq!(arguments(&preparation(), STATE.into()), Ok(expected));
-        let init = ["systemd.setenv=A=1".to_owned(), "systemd.setenv=B=x y".to_owned()];
-        assert_eq!(init_arguments(&preparation()), Ok(init.to_vec()));
+        let mounts = MOUNTS.map(|(_, flag, value)| format!("{flag}={value}"));
+        let variables = ["--setenv=A=1".to_owned(), "--setenv=B=x y".to_owned()];
+        let expected = [&variables[..], &mounts].concat();
+        assert_eq!(arguments(&preparation(), STATE.into(), None), Ok(expected));
+        let booted = "--setenv=SYSTEMD_PROC_CMDLINE=quiet systemd.setenv=A=1 \"systemd.setenv=B=x y\"";
+        let arguments = arguments(&preparation(), STATE.into(), Some("quiet")).unwrap();
+        assert_eq!(arguments.get(2).map(String::as_str), Some(booted));
     }
 
     #[test]
@@ -205,14 +214,14 @@ mod tests {
     #[test]
     fn nothing_is_said_of_nothing() {
         assert_eq!(lines(&Preparation::default(), STATE.into(), b"").as_deref(), Ok("[Files]\n"));
-        assert_eq!(arguments(&Preparation::default(), STATE.into()), Ok(vec![]));
+        assert_eq!(arguments(&Preparation::default(), STATE.into(), Some("quiet")), Ok(vec![]));
     }
 
     #[test]
     fn what_no_line_can_hold_is_refused() {
         let variable = ("A".to_owned(), "1\n[Files]\nBind=/".to_owned());
         let bad = Preparation { environment: vec![variable], ..Preparation::default() };
-        assert!(lines(&bad, STATE.into(), b"").is_err() && arguments(&bad, STATE.into()).is_err());
+        assert!(lines(&bad, STATE.into(), b"").is_err() && arguments(&bad, STATE.into(), None).is_err());
         let bad = Preparation {
             nodes: vec![node("/dev/x\nBind=/", "/dev/x", Way::Plain)],
             ..Preparation::default()

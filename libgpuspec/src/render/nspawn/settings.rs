@@ -143,6 +143,11 @@ fn is_begin(line: &[u8]) -> bool {
     line.strip_prefix(BEGIN.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b':')))
 }
 
+/// The words of a value that is a list, such as `Environment`'s.
+pub fn words(value: &str) -> Vec<String> {
+    quote::settings_words(value)
+}
+
 /// The keys that systemd-nspawn follows in a file beside the image too, which it does not trust.
 const KEPT: [(&str, &[&str]); 2] = [
     (
@@ -200,7 +205,7 @@ pub fn kept(untrusted: &[u8]) -> String {
 ///
 /// That is the variable by which systemd is told one, else the arguments of its init, which count only
 /// where the file says how to start, and which the variable would hide.
-pub(super) fn command_line(text: &[u8]) -> String {
+pub fn command_line(text: &[u8]) -> String {
     let (mut variable, mut parameters, mut starts) = (None, Vec::new(), false);
     for Assignment { section, key, value } in assignments(text) {
         match (section.as_str(), key.as_str()) {
