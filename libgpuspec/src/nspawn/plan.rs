@@ -1,7 +1,7 @@
 //! From what a spec says, what this machine has and what the guest is to what the guest is given: nothing is looked at.
 //!
-//! `(Wanted, Guest, Options) → plan → Preparation`. Mounts find their [`place`] in the tree, links follow
-//! what they lead to, nodes and sockets go where they belong, and the [`loader`] is told where libraries are.
+//! `(Wanted, Guest, Options) → plan → Preparation`. Mounts find their place in the tree, links follow
+//! what they lead to, nodes and sockets go where they belong, and the loader is told where libraries are.
 
 mod draft;
 mod environment;
