@@ -9,6 +9,7 @@
 mod bind;
 mod cover;
 mod directory;
+mod proc;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Root {
     path: Utf8PathBuf,
     recorded: Option<BTreeMap<Utf8PathBuf, Entry>>,
     absolute: OnceLock<Utf8PathBuf>,
+    /// Whether a path may lead over mounts.
+    mounts: ResolveFlags,
 }
 
 /// What a directory entry is.
@@ -229,7 +232,8 @@ impl Root {
             |source: io::Error| Error::Io { path: path.to_owned(), action: "opening it as a root", source };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path.as_std_path(), flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        Ok(Root { inner: fd, path: path.to_owned(), recorded: None, absolute: OnceLock::new() })
+        let (path, absolute) = (path.to_owned(), OnceLock::new());
+        Ok(Root { inner: fd, path, recorded: None, absolute, mounts: ResolveFlags::empty() })
     }
 
     /// The same tree with device nodes known from a record instead of from disk: a captured host,
@@ -439,7 +443,7 @@ impl Root {
     /// Opens a path inside this root, links followed inside; `None` where nothing is there.
     ///
     fn at(&self, path: &Utf8Path, flags: OFlags, action: &'static str) -> Result<Option<OwnedFd>> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | self.mounts;
         let mut tries = 0;
         loop {
             match fs::openat2(&self.inner, path.as_str(), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -447,6 +451,7 @@ impl Root {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
                 // Something was renamed during the walk, so the kernel cannot vouch for the result.
                 Err(Errno::AGAIN | Errno::INTR) if tries < MAX_TRIES => tries += 1,
+                Err(Errno::XDEV) => return Err(proc::covered(&self.outside(path))),
                 Err(errno) => return Err(self.error(path, action, errno.into())),
             }
         }

@@ -93,6 +93,41 @@ fn v02_params_of_no_procfs_are_left_alone() {
     }
 }
 
+/// V04: what lies over the hook's own files of /proc is not believed, and leads to no other mount.
+#[test]
+fn v04_files_of_proc_that_are_mounted_over_are_not_believed() {
+    // By a program that becomes the hook, since nobody knows the hook's number before.
+    let becoming = |commands: &str| {
+        format!(
+            "mkdir $T.bait; mount -t tmpfs tmpfs $T.bait; mount --make-private $T.bait; mount --make-shared $R
+             printf '#!/bin/sh\n{commands}\nexec %s \"$@\"\n' \"$1\" >$T.sh; chmod +x $T.sh; set -- $T.sh"
+        )
+    };
+    let cases = [
+        (
+            "sed s/shared:[0-9]*// /proc/self/mountinfo >$T.table; mount --bind $T.table /proc/$$/mountinfo",
+            33,
+            "mounted over this machine's own /proc",
+        ),
+        // That comes out as soon as a file is read.
+        (
+            "mount --make-private $R; mount -t tmpfs tmpfs /proc/$$/fd; \
+             for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do ln -s $T.bait /proc/$$/fd/$n; done",
+            66,
+            "Stale file handle",
+        ),
+    ];
+    for (commands, status, word) in cases {
+        let container = Container::new("");
+        let seen = "(grep -c nvidia/params /proc/self/mountinfo; grep -c seen.bait /proc/self/mountinfo) >$T";
+        let before = format!("{}; trap '{seen}' EXIT", becoming(commands));
+        let Some(ended) = hide_device_files(&container, PARAMS, &before, "exit 33") else { return };
+        assert_eq!(ended.status, Some(status), "{commands}: {ended:?}");
+        assert!(ended.stderr.contains(word), "{commands}: {ended:?}");
+        assert_eq!(fs::read_to_string(container.path("seen")).unwrap(), "1\n1\n", "{commands}");
+    }
+}
+
 /// L01: a mount below a shared mount would appear elsewhere too.
 #[test]
 fn l01_nothing_is_mounted_below_a_shared_mount() {

@@ -63,7 +63,7 @@ impl Bundle {
     /// The container after these commands in its mount namespace (`$R` is its root, `$O` outside).
     fn created(&self, commands: &str) -> Option<Created> {
         is_root().then_some(())?;
-        self.unshared(Command::new("unshare"), commands)
+        self.unshared(words("unshare --mount"), &format!("mount --bind $R $R; {commands}"))
     }
 
     /// The same with a user namespace, whose root owns the tree and can not come to it from this machine's root.
@@ -76,17 +76,16 @@ impl Bundle {
         let directory = self.container.path("");
         shift(&self.container.rootfs());
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &namespace.process.id().to_string(), "--user"]);
-        command.args(["--setuid", "0", "--setgid", "0", "unshare"]);
-        let created = self.unshared(command, commands);
+        let enter = format!("nsenter --target {} --user --setuid 0 --setgid 0", namespace.process.id());
+        let command = words(&format!("{enter} unshare --mount"));
+        let created = self.unshared(command, &format!("mount --bind $R $R; {commands}"));
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
         created
     }
 
     fn unshared(&self, mut unshare: Command, commands: &str) -> Option<Created> {
-        let script = format!("set -e; mount --bind $R $R; {commands}; echo ready; exec sleep 600");
-        unshare.args(["--mount", "sh", "-c", &script]);
+        let script = format!("set -e; {commands}; echo ready; exec sleep 600");
+        unshare.args(["sh", "-c", &script]);
         unshare.env("R", self.container.rootfs()).env("O", self.container.path("outside"));
         let mut process = unshare.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -100,11 +99,22 @@ impl Bundle {
     }
 
     /// Runs the hook on the process of this number.
-    fn hook(&self, pid: i64, arguments: &[&str]) -> Ended {
+    fn hook(&self, pid: i64) -> Ended {
+        self.hook_after(pid, "true")
+    }
+
+    /// The same by a shell that becomes the hook after these commands (`$C` is the number of the container's process).
+    fn hook_after(&self, pid: i64, commands: &str) -> Ended {
         let state = self.container.state().replace("\"pid\":1", &format!("\"pid\":{pid}"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook-inject"));
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            &format!("{commands}; exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_oci-hook-inject"),
+        ]);
         command.args(["prestart", "--device", "v.com/c=x", "--spec-dir"]).arg(self.container.path("cdi"));
-        command.args(arguments);
+        command.env("C", pid.to_string());
         let before = mounts("self", self.container.path("").as_path());
         let ended = run(&mut command, state.as_bytes());
         self.container.assert_outside_unchanged();
@@ -113,8 +123,16 @@ impl Bundle {
     }
 
     fn hook_on(&self, created: &Created) -> Ended {
-        self.hook(created.process.id().into(), &[])
+        self.hook(created.process.id().into())
     }
+}
+
+/// A command of these words.
+fn words(line: &str) -> Command {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
 }
 
 /// A process with a user namespace, in which ids from 0 on are those from [`SHIFTED`] on.
@@ -211,5 +229,39 @@ fn nothing_is_made_on_a_users_mount() {
         assert_eq!(ended.stderr.contains("nothing is made there"), !told.is_empty(), "{edits}: {ended:?}");
         assert_eq!(rootfs::listing(&bundle.container.rootfs().join("volume")), ["card0"], "{edits}");
         assert_eq!(created.mounts(&bundle.container.rootfs()).len(), 1 + mounted, "{edits}");
+    }
+}
+
+/// V04: what lies over /proc, or over the hook's own files of it, is not believed.
+#[test]
+fn v04_a_proc_that_is_mounted_over_is_not_believed() {
+    const IN_IT: &str = "nsenter --target $C --mount";
+    let cases = [
+        ("mount -t tmpfs tmpfs /proc".to_owned(), "true".to_owned()),
+        ("mount --bind /proc/1 /proc".to_owned(), "true".to_owned()),
+        (
+            "mount --make-shared $R; sed s/shared:[0-9]*// /proc/self/mountinfo >$R/table".to_owned(),
+            format!("{IN_IT} mount --bind $R/table /proc/$$/mountinfo"),
+        ),
+        (
+            "true".to_owned(),
+            // Whatever descriptor is meant, it is read as what it should be, and anything could be unmounted.
+            format!(
+                "{IN_IT} mount -t tmpfs tmpfs /proc/$$/fd; for n in 3 4 5 6 7 8 9 10 11 12 13 14; do \
+                 {IN_IT} ln -s /proc/self/mountinfo /proc/$$/fd/$n; done"
+            ),
+        ),
+    ];
+    for (before, meanwhile) in cases {
+        let bundle = Bundle::new("usr/lib/file = x\ntable", FILE);
+        let Some(created) = bundle.created(&before) else { return };
+        let commands = meanwhile.replace("$R", bundle.container.rootfs().to_str().unwrap());
+        let ended = bundle.hook_after(created.process.id().into(), &commands);
+        assert_eq!(ended.status, Some(85), "{before} {meanwhile}: {ended:?}");
+        assert!(
+            ended.stderr.contains("mounted over this machine's own /proc"),
+            "{before} {meanwhile}: {ended:?}"
+        );
+        assert_eq!(created.mounts(&bundle.container.rootfs()), [""; 0], "{before} {meanwhile}");
     }
 }

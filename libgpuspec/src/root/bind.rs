@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use rustix::mount::{self, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 
 use super::cover::{attach, is_shared};
-use super::{Directory, Entry, Found, Kind, Root, descriptor_link};
+use super::proc::own_link;
+use super::{Directory, Entry, Found, Kind, Root};
 use crate::error::{Error, Result};
 
 /// A mount of one file or directory, not attached anywhere so far.
@@ -82,11 +83,13 @@ impl Root {
             let reason = format!("{}: on a shared mount; nothing is mounted there", self.outside(path));
             return Err(Error::Container(reason));
         }
+        // Before it is needed: what cannot be restricted is not to be attached.
+        let link = own_link(clone.mount.as_fd())?;
         attach(clone.mount.as_fd(), place.fd.as_fd()).map_err(failed)?;
-        let restricted = restrict(clone, restrictions);
+        let restricted = restrict(clone, &link, restrictions);
         restricted.map_err(|errno| {
             // Writable it must not stay.
-            let _ = mount::unmount(descriptor_link(clone.mount.as_fd()), UnmountFlags::DETACH);
+            let _ = mount::unmount(&link, UnmountFlags::DETACH);
             self.error(path, "restricting the mount at it", errno.into())
         })
     }
@@ -138,10 +141,9 @@ impl Directory {
 ///
 /// mount_setattr(2) would do so before, but is in no crate without unsafe code of ours; nobody of the
 /// container runs yet, so nobody sees the moment between.
-fn restrict(clone: &ClonedMount, restrictions: Restrictions) -> rustix::io::Result<()> {
-    let link = descriptor_link(clone.mount.as_fd());
-    mount::mount_change(&link, MountPropagationFlags::PRIVATE)?;
-    mount::mount_remount(&link, restrictions.flags(), "")?;
+fn restrict(clone: &ClonedMount, link: &str, restrictions: Restrictions) -> rustix::io::Result<()> {
+    mount::mount_change(link, MountPropagationFlags::PRIVATE)?;
+    mount::mount_remount(link, restrictions.flags(), "")?;
     match restrictions.hold(fs::fstatvfs(&clone.mount)?.f_flag) {
         true => Ok(()),
         false => Err(Errno::STALE),

@@ -11,7 +11,8 @@ use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::{Directory, Found, Root, descriptor_link};
+use super::proc::own_link;
+use super::{Directory, Found, Root};
 use crate::error::{Error, Result};
 
 /// The name of the one file in the file system that is made for it.
@@ -41,13 +42,15 @@ impl Found<'_> {
                 return Err(Error::Container(reason));
             }
         }
-        let tree = file_mount(parent, bytes).map_err(failed)?;
+        let whole = file_system(bytes).map_err(failed)?;
+        let link = own_link(whole.as_fd())?;
+        let tree = its_file(&whole, &link, parent).map_err(failed)?;
         attach(tree.as_fd(), self.fd.as_fd()).map_err(failed)
     }
 }
 
-/// A mount, not attached yet, of one file on a file system of its own.
-fn file_mount(parent: &Directory, bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
+/// A mount, not attached yet, of a file system with one file, read-only.
+fn file_system(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
     let context = mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_set_string(&context, "size", "64k")?;
     mount::fsconfig_create(&context)?;
@@ -60,13 +63,18 @@ fn file_mount(parent: &Directory, bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
     File::from(file).write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     mount::fsconfig_set_flag(&context, "ro")?;
     mount::fsconfig_reconfigure(&context)?;
+    Ok(whole)
+}
+
+/// A mount, not attached yet, of that file alone; `link` leads to the file system's.
+fn its_file(whole: &OwnedFd, link: &str, parent: &Directory) -> rustix::io::Result<OwnedFd> {
     // A part of a mount can be cloned only where the mount is attached (before Linux 6.15).
     attach(whole.as_fd(), parent.fd.as_fd())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let part = mount::open_tree(&whole, NAME, flags);
-    let detached = mount::unmount(descriptor_link(whole.as_fd()), UnmountFlags::DETACH);
+    let part = mount::open_tree(whole, NAME, flags);
+    let detached = mount::unmount(link, UnmountFlags::DETACH);
     detached.and(part)
 }
 
@@ -78,7 +86,7 @@ pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> rustix::io
 /// Whether the mount that a descriptor lies on passes on what is mounted below it (proc_pid_mountinfo(5)).
 pub(super) fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     let path = Utf8Path::new("self/mountinfo");
-    let proc = Root::open("/proc".into())?;
+    let proc = Root::proc()?;
     let failed = |errno: Errno| proc.error(path, "asking for a mount", errno.into());
     let status = fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID).map_err(failed)?;
     let table = proc.read_text(path, MAX_MOUNTS)?.unwrap_or_default();

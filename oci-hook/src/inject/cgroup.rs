@@ -76,7 +76,7 @@ impl Own {
 }
 
 fn path_of_this_process(controller: &str) -> Result<String, String> {
-    let proc = Root::open("/proc".into()).map_err(|error| chain(&error))?;
+    let proc = Root::proc().map_err(|error| chain(&error))?;
     let text = proc.read_text("self/cgroup".into(), MAX_TEXT).map_err(|error| chain(&error))?;
     path(&text.unwrap_or_default(), controller).ok_or_else(|| "no cgroup in /proc/self/cgroup".to_owned())
 }

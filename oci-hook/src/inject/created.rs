@@ -42,7 +42,7 @@ impl Created {
         let number = number.ok_or_else(|| odd("is no container's"))?;
         let pidfd = pidfd_open(number, PidfdFlags::empty())
             .map_err(|errno| odd(&format!("cannot be opened: {errno}")))?;
-        let proc = Root::open("/proc".into()).map_err(|error| error.to_string())?;
+        let proc = Root::proc().map_err(|error| error.to_string())?;
         let pid = number.as_raw_nonzero().get();
         let mut created = Created { pidfd, pid, proc, users: Users::Machine };
         if created.parent()? != getppid().map(|parent| parent.as_raw_nonzero().get()) {
