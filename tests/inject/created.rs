@@ -83,6 +83,14 @@ impl Bundle {
         created
     }
 
+    /// The container in a mount namespace inside another's, which is held by the first.
+    fn created_within(&self, outer: &str, unshare: &str, inner: &str) -> Option<(Created, Created)> {
+        let outer = self.created(outer)?;
+        let enter = format!("nsenter --target {} --mount {unshare}", outer.process.id());
+        let inner = self.unshared(words(&enter), inner)?;
+        Some((outer, inner))
+    }
+
     fn unshared(&self, mut unshare: Command, commands: &str) -> Option<Created> {
         let script = format!("set -e; {commands}; echo ready; exec sleep 600");
         unshare.args(["sh", "-c", &script]);
@@ -230,6 +238,138 @@ fn nothing_is_made_on_a_users_mount() {
         assert_eq!(rootfs::listing(&bundle.container.rootfs().join("volume")), ["card0"], "{edits}");
         assert_eq!(created.mounts(&bundle.container.rootfs()).len(), 1 + mounted, "{edits}");
     }
+}
+
+/// U01: a number that is not that of a container which this very runtime has made.
+#[test]
+fn u01_no_process_but_the_runtimes_own_container_is_believed() {
+    let bundle = Bundle::new("dev/\nusr/", &format!("{NODE}\n{FILE}"));
+    let Some(created) = bundle.created("true") else { return };
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    // Ended, and its number kept from others until this test asks for its end.
+    let mut ended = Command::new("unshare").args(["--mount", "true"]).spawn().unwrap();
+    while !fs::read_to_string(format!("/proc/{}/status", ended.id())).unwrap().contains("State:\tZ") {
+        std::thread::yield_now();
+    }
+    // A container of another runtime, which is not this test but the shell.
+    let other = "unshare --mount sh -c 'echo $$; exec sleep 600' & wait";
+    let mut other = Command::new("sh").args(["-c", other]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let others: i64 = line.trim().parse().unwrap();
+    let own = i64::from(std::process::id());
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    for (pid, word) in [
+        (0, "is no container's"),
+        (1, "is no container's"),
+        (-1, "is no container's"),
+        (1 << 31, "is no container's"),
+        (i64::MAX, "is no container's"),
+        (i64::from(i32::MAX), "cannot be opened"),
+        (gone.id().into(), "cannot be opened"),
+        (ended.id().into(), ""),
+        (own, "is not the runtime's child"),
+        (others, "is not the runtime's child"),
+        (child.id().into(), "has no mount namespace of its own"),
+    ] {
+        let ended = bundle.hook(pid);
+        assert_eq!(ended.status, Some(65), "{pid}: {ended:?}");
+        assert!(ended.stderr.contains(word), "{pid}: {ended:?}");
+        assert_eq!(rootfs::listing(&bundle.container.rootfs()), ["dev/", "usr/"], "{pid}");
+    }
+    child.kill().unwrap();
+    let status = Command::new("kill").arg(others.to_string()).status().unwrap();
+    assert!(status.success() && ended.wait().is_ok() && child.wait().is_ok() && other.wait().is_ok());
+    assert_eq!(bundle.hook_on(&created).status, Some(0), "the container itself is");
+}
+
+/// L02: whatever the mount is like on which something is mounted, no other namespace sees it.
+#[test]
+fn l02_no_mount_is_seen_in_another_namespace() {
+    let at = |path: &str| {
+        format!("    mounts: [{{hostPath: OUTSIDE/file, containerPath: {path}, options: [ro, bind]}}]")
+    };
+    let (file, new, tmpfs) =
+        (at("/usr/file"), at("/usr/new"), "mount -t tmpfs tmpfs $R/run; touch $R/run/file");
+    let shared_tmpfs = format!("{tmpfs}; mount --make-shared $R/run");
+    let cases = [
+        ("slave", "true", &file, 0, ""),
+        ("slave", "true", &new, 0, ""),
+        ("shared", "true", &file, 85, "on a shared mount"),
+        ("shared", "true", &new, 85, "on a shared mount"),
+        // It passes on what it gets, and what it is given below.
+        ("slave", "mount --make-shared $R", &file, 85, "on a shared mount"),
+        ("slave", "mount --make-unbindable $R", &file, 0, ""),
+        ("slave", "mount -o remount,bind,ro $R", &file, 0, ""),
+        ("slave", "mount -o remount,bind,ro $R", &new, 85, "Read-only file system"),
+        ("slave", tmpfs, &at("/run/file"), 0, ""),
+        ("slave", tmpfs, &at("/run/new"), 0, "nothing is made there"),
+        ("slave", &shared_tmpfs, &at("/run/file"), 85, "on a shared mount"),
+    ];
+    for (propagation, commands, edits, status, word) in cases {
+        let bundle = Bundle::new("usr/file = x\nrun/", edits);
+        let root = bundle.container.rootfs();
+        let unshare = format!("unshare --mount --propagation {propagation}");
+        let Some((outer, inner)) = bundle.created_within("mount --make-shared $R", &unshare, commands) else {
+            return;
+        };
+        let before = (outer.mounts(&root), inner.mounts(&root));
+        let ended = bundle.hook_on(&inner);
+        assert_eq!(ended.status, Some(status), "{propagation} {commands} {edits}: {ended:?}");
+        assert!(ended.stderr.contains(word), "{propagation} {commands} {edits}: {ended:?}");
+        assert_eq!(outer.mounts(&root), before.0, "{propagation} {commands} {edits}");
+        let more = usize::from(word.is_empty());
+        assert_eq!(inner.mounts(&root).len(), before.1.len() + more, "{propagation} {commands} {edits}");
+    }
+}
+
+/// L02: a mount whose owners are shifted, as podman has them for a user namespace.
+#[test]
+fn l02_on_a_mount_with_shifted_owners_files_belong_to_root() {
+    // open_tree, mount_setattr with MOUNT_ATTR_IDMAP, move_mount: the numbers are those of every architecture.
+    const SHIFT: &str = r#"perl -e '
+        open(my $users, "<", "/proc/$ENV{U}/ns/user") or die;
+        my ($none, $root, $shifted) = ("", $ENV{R}, pack("QQQQ", 0x100000, 0, 0, fileno($users)));
+        my $tree = syscall(428, -100, $root, 1);
+        syscall(442, $tree, $none, 0x1000, $shifted, 32) == 0 or die "mount_setattr: $!";
+        syscall(429, $tree, $none, -100, $root, 4) == 0 or die "move_mount: $!"'"#;
+    let bundle = Bundle::new("dev/\nusr/", &format!("{NODE}\n{FILE}"));
+    let Some(users) = is_root().then(user_namespace).flatten() else { return };
+    let id = users.process.id();
+    let open =
+        |mode| fs::set_permissions(bundle.container.path(""), fs::Permissions::from_mode(mode)).unwrap();
+    open(0o711);
+    let unshare = format!("nsenter --target {id} --user --setuid 0 --setgid 0 unshare --mount");
+    let outer = format!("U={id} {SHIFT}");
+    let inner = "mount -t tmpfs tmpfs $R/dev";
+    let Some((outer, inner)) = bundle.created_within(&outer, &unshare, inner) else { return };
+    open(0o700);
+    let root = bundle.container.rootfs();
+    let before = outer.mounts(&root);
+    let ended = bundle.hook_on(&inner);
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!((outer.mounts(&root), inner.mounts(&root).len()), (before, 3));
+    assert_eq!(root.join("usr/lib/file").metadata().unwrap().uid(), 0, "on the disk");
+    assert_eq!(inner.path(&root.join("usr/lib")).metadata().unwrap().uid(), SHIFTED, "in the container");
+}
+
+/// L03: what was mounted before a failure goes with the container, which does not start.
+#[test]
+fn l03_mounts_before_a_failure_go_with_the_container() {
+    let mounts = "    mounts: [{hostPath: OUTSIDE/file, containerPath: /first}, {hostPath: OUTSIDE/file, containerPath: /usr}, \
+        {hostPath: OUTSIDE/file, containerPath: /third}]";
+    let bundle = Bundle::new("usr/", mounts);
+    let Some((outer, inner)) = bundle.created_within("true", "unshare --mount", "true") else { return };
+    let root = bundle.container.rootfs();
+    let ended = bundle.hook_on(&inner);
+    assert_eq!(ended.status, Some(85), "{ended:?}");
+    assert!(ended.stderr.contains("usr: a regular file cannot be mounted on a directory"), "{ended:?}");
+    assert_eq!((outer.mounts(&root).len(), inner.mounts(&root)), (0, vec!["first rw,relatime".to_owned()]));
+    drop(inner);
+    // What was made to mount at is a file of the container's tree, as runtimes leave it.
+    assert_eq!(rootfs::listing(&root), ["first", "usr/"]);
+    fs::remove_file(root.join("first")).unwrap();
 }
 
 /// V04: what lies over /proc, or over the hook's own files of it, is not believed.
