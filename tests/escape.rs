@@ -3,6 +3,8 @@
 // The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "escape/attach.rs"]
+mod attach;
 #[path = "support/rootfs.rs"]
 mod rootfs;
 
