@@ -25,6 +25,8 @@ mod peer;
 mod refusals;
 #[path = "support/rootfs.rs"]
 mod rootfs;
+#[path = "hook/sealed.rs"]
+mod sealed;
 #[path = "hook/steps.rs"]
 mod steps;
 #[path = "hook/syscalls.rs"]

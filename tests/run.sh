@@ -143,7 +143,7 @@ fuzz_run() {
 }
 
 # What the hook reads of a runtime and of an image: ten million inputs or an hour each, one after another on one
-# processor, so that it may run beside other work; an input may then take 5 s. FUZZ_TARGETS names fewer.
+# processor, so that it may run beside other work: an input may then wait a minute. FUZZ_TARGETS names fewer.
 stage_longfuzz() {
   local target
   cargo_tool cargo-fuzz "$FUZZ_VERSION"
@@ -160,7 +160,7 @@ fuzz_long() {
   mkdir -p "$learnt"
   rm -f "$learnt.figures"
   nice -n 19 bash -c "$(declare -f fuzz)"' && fuzz "$@"' fuzz run "$1" "$learnt" -- -runs="${FUZZ_RUNS:-10000000}" \
-    -max_total_time="${FUZZ_SECONDS:-3600}" -timeout=5 -rss_limit_mb=256 -max_len=65536 -print_final_stats=1 \
+    -max_total_time="${FUZZ_SECONDS:-3600}" -timeout=60 -rss_limit_mb=256 -max_len=65536 -print_final_stats=1 \
     >"$log" 2>&1 || status=$?
   sed -n 's/^stat:://p' "$log" | awk -v seconds=$((SECONDS - seconds)) '
     { stat[$1] = $2 }

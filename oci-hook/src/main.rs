@@ -1,7 +1,7 @@
 //! oci-hook: makes the driver usable inside a container that a runtime is about to start.
 //!
 //! state (standard input) → container's root → mounts → sandbox → links, loader cache, loader configuration.
-//! Nothing is executed but, where others could write to this program, a sealed copy of it; neither the
+//! Nothing is executed but, where others could write to this program, a sealed view or copy of it; neither the
 //! environment nor the working directory is looked at: both can be the image's.
 
 #![forbid(unsafe_code)]

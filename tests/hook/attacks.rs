@@ -238,68 +238,6 @@ fn x01_x02_nothing_of_the_image_is_run() {
     assert!(!container.path("marker").exists());
 }
 
-/// Starts the hook behind these words and without its state, so that it can be looked at.
-fn waiting(shell: &[&str]) -> std::process::Child {
-    let mut command = Command::new(shell[0]);
-    command.args(&shell[1..]).arg(env!("CARGO_BIN_EXE_oci-hook")).arg("create-container").args(ARGUMENTS);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// X03: in a pid namespace that others are in, what runs is no file that they could write to.
-#[test]
-fn x03_the_program_runs_from_a_sealed_copy_beside_others() {
-    if !is_root() {
-        return;
-    }
-    // The namespace's first process is a neighbour; the hook's parent is its child.
-    let script = "(\"$@\"; exit $?)";
-    let container = Container::new("");
-    let mut child = waiting(&["unshare", "--pid", "--fork", "sh", "-c", script, "sh"]);
-    let started = Instant::now();
-    let mut executables = Vec::new();
-    while started.elapsed() < Duration::from_secs(5)
-        && !executables.iter().any(|path: &String| path.contains("memfd:"))
-    {
-        executables = descendants(child.id());
-    }
-    child.stdin.take().unwrap().write_all(container.state().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    if String::from_utf8_lossy(&output.stderr).contains("unshare:") {
-        return skipped("no pid namespaces on this machine");
-    }
-    assert!(output.status.success(), "{output:?}");
-    assert!(executables.iter().any(|path| path.contains("memfd:oci-hook")), "{executables:?}");
-    assert_eq!(container.cache(), [ENTRY]);
-}
-
-/// X04: where no copy can be executed the hook goes on without one, and says so.
-#[test]
-fn x04_without_a_copy_it_goes_on() {
-    if !is_root() || Command::new("strace").arg("-V").output().is_err() {
-        return skipped("needs root and strace");
-    }
-    let container = Container::new("");
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "sh", "-c", "(\"$@\"; exit $?)", "sh", "strace", "-qq", "-o"]);
-    command.arg(container.path("trace")).args(["-e", "trace=memfd_create"]);
-    command.args(["-e", "inject=memfd_create:error=EACCES"]);
-    command.args([env!("CARGO_BIN_EXE_oci-hook"), "create-container"]).args(ARGUMENTS);
-    let ended = run(&mut command, container.state().as_bytes());
-    if ended.stderr.contains("unshare:") || ended.stderr.contains("strace:") {
-        return skipped("no tracing or no pid namespaces on this machine");
-    }
-    assert_eq!((ended.status, container.cache()), (Some(0), vec![ENTRY.to_owned()]), "{ended:?}");
-    assert!(ended.stderr.contains("no sealed copy"), "{ended:?}");
-}
-
-/// What the processes below one are run from.
-fn descendants(pid: u32) -> Vec<String> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let own = fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.to_string_lossy().into_owned());
-    let below = children.split_whitespace().flat_map(|child| descendants(child.parse().unwrap()));
-    own.into_iter().chain(below).collect()
-}
-
 /// F01: a descriptor of the runtime's that the hook has inherited is closed before it reads anything.
 #[test]
 fn f01_inherited_descriptors_are_closed() {
