@@ -9,7 +9,9 @@
 mod bind;
 mod cover;
 mod directory;
+mod memory;
 mod proc;
+mod times;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use crate::error::{Error, Result};
 
 pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
+pub use times::{Attributes, Times};
 pub use watch::{Changes, Stamp, Watch};
 
 /// Most entries of one directory, more being an error; ten times the largest library directory seen.

@@ -70,6 +70,7 @@ fn rights() -> BitFlags<AccessFs> {
         | AccessFs::MakeDir
         | AccessFs::MakeSym
         | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
         | AccessFs::Refer
 }
 

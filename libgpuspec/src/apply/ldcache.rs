@@ -11,7 +11,7 @@ use crate::ldcache::{self, Abi, Library};
 use crate::root::Directory;
 
 const NAME: &str = "ld.so.cache";
-const PATH: &str = "/etc/ld.so.cache";
+pub(crate) const PATH: &str = "/etc/ld.so.cache";
 
 /// Adds the libraries to the cache, ahead of the image's own; a cache that is missing is made.
 ///
@@ -66,7 +66,7 @@ pub(super) fn unknown(root: &Root, libraries: Vec<Libraries>) -> Vec<Libraries> 
     libraries.into_iter().map(without).filter(|one| !one.names.is_empty()).collect()
 }
 
-fn entries(libraries: &Libraries) -> impl Iterator<Item = Library<'_>> {
+pub(crate) fn entries(libraries: &Libraries) -> impl Iterator<Item = Library<'_>> {
     let (abi, directory) = (libraries.abi, libraries.directory.as_path());
     libraries.names.iter().map(move |name| Library { abi, directory, name })
 }

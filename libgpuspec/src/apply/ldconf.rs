@@ -3,16 +3,17 @@
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::request::directory;
-use super::{ETC, own_directory, own_file, own_text, replace};
+use super::{own_directory, own_file, own_text, replace};
 use crate::Root;
 use crate::error::Result;
 use crate::root::{Directory, Kind};
 
-const LIST_DIRECTORY: &str = "/etc/ld.so.conf.d";
+pub(crate) const LIST_DIRECTORY: &str = "/etc/ld.so.conf.d";
 /// Sorts before the image's own lists: the first directory of a name wins.
 pub(super) const DRIVER_LIST: &str = "00-gpuspec.conf";
 const HEAD: &str = "# where the GPU driver's libraries are; written at container start by oci-hook\n";
 const CONF_NAME: &str = "ld.so.conf";
+pub(crate) const CONF: &str = "/etc/ld.so.conf";
 const INCLUDE: &str = "include /etc/ld.so.conf.d/*.conf";
 /// Larger than any such file; the largest seen has 2 KiB.
 const MAX_CONF: u64 = 64 << 10;
@@ -21,13 +22,7 @@ const MAX_DIRECTORIES: usize = 4;
 
 /// Writes directories to a list of /etc/ld.so.conf.d, each once.
 pub(super) fn list(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result<()> {
-    let mut text = HEAD.to_owned();
-    for (index, directory) in directories.iter().enumerate() {
-        if !directories.iter().take(index).any(|earlier| earlier == directory) {
-            text.push_str(directory.as_str());
-            text.push('\n');
-        }
-    }
+    let text = list_text(directories);
     let directory = own_directory(root, LIST_DIRECTORY)?;
     // A link under our name is the image's doing.
     let is_link = directory.entry(name)?.is_some_and(|entry| entry.kind == Kind::Symlink);
@@ -36,6 +31,32 @@ pub(super) fn list(root: &Root, name: &str, directories: &[&Utf8Path]) -> Result
         Some(old) if old == text.as_bytes() => Ok(()),
         _ => replace(&directory, name, text.as_bytes()),
     }
+}
+
+/// The text of such a list.
+pub(crate) fn list_text(directories: &[&Utf8Path]) -> String {
+    let mut text = HEAD.to_owned();
+    for (index, directory) in directories.iter().enumerate() {
+        if !directories.iter().take(index).any(|earlier| earlier == directory) {
+            text.push_str(directory.as_str());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Where the list of the driver's directories is.
+pub(crate) fn list_path() -> Utf8PathBuf {
+    Utf8Path::new(LIST_DIRECTORY).join(DRIVER_LIST)
+}
+
+/// What a list says without the directories in `tree`; `None` where it has none of them.
+pub(crate) fn unlisted(list: &[u8], tree: &Utf8Path) -> Option<Vec<u8>> {
+    let is_in =
+        |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| Utf8Path::new(line.trim()).starts_with(tree));
+    let lines = || list.split_inclusive(|byte| *byte == b'\n');
+    let rest = || lines().filter(|line| !is_in(line) && *line != HEAD.as_bytes()).flatten().copied();
+    lines().any(|line| is_in(&line)).then(|| rest().collect())
 }
 
 /// Removes a list of ours.
@@ -56,12 +77,18 @@ pub(super) fn listed(root: &Root, name: &str) -> Result<Vec<Utf8PathBuf>> {
 
 /// Makes /etc/ld.so.conf include the lists of /etc/ld.so.conf.d, ahead of all else where it does not yet.
 pub(super) fn include_lists(root: &Root, etc: &Directory) -> Result<()> {
-    let old = own_file(root, &Utf8Path::new(ETC).join(CONF_NAME), MAX_CONF)?.unwrap_or_default();
-    if includes_list(&old) {
-        return Ok(());
-    }
-    let new = [INCLUDE.as_bytes(), b"\n", &old].concat();
-    replace(etc, CONF_NAME, &new)
+    let old = own_file(root, Utf8Path::new(CONF), MAX_CONF)?.unwrap_or_default();
+    including(&old).map_or(Ok(()), |new| replace(etc, CONF_NAME, &new))
+}
+
+/// The configuration with the lists included; `None` where they are.
+pub(crate) fn including(conf: &[u8]) -> Option<Vec<u8>> {
+    (!includes_list(conf)).then(|| [INCLUDE.as_bytes(), b"\n", conf].concat())
+}
+
+/// The configuration without the line that [`including`] adds; `None` where it does not begin with it.
+pub(crate) fn without_include(conf: &[u8]) -> Option<Vec<u8>> {
+    Some(conf.strip_prefix(INCLUDE.as_bytes())?.strip_prefix(b"\n")?.to_vec())
 }
 
 /// Whether a line includes our list, by one of the patterns that distributions use (ldconfig(8)).

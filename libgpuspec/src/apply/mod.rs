@@ -26,12 +26,16 @@ use crate::error::{Error, Result};
 use crate::root::{Directory, Durability, Kind};
 
 pub use cuda::{CudaCompat, DIRECTORY as CUDA_COMPAT_DIRECTORY};
+pub(crate) use ldcache::{PATH as LOADER_CACHE, entries as cache_entries};
+pub(crate) use ldconf::{
+    CONF as LOADER_CONF, LIST_DIRECTORY, including, list_path, list_text, unlisted, without_include,
+};
 pub(crate) use params::{PATH as PARAMS, hidden as device_files_hidden};
 pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, directory};
 pub(crate) use scan::libraries_of;
 pub use step::{Step, Undone, UnknownStep};
 
-const ETC: &str = "/etc";
+pub(crate) const ETC: &str = "/etc";
 const DEV: &str = "/dev";
 
 /// Does what is asked for in the container's tree; what could not be done comes back in words.
@@ -73,7 +77,7 @@ pub fn edit(root: &Root, request: &Request) -> Vec<Undone> {
 ///
 /// What a user has mounted there, a directory of the host perhaps, is not ours to write to: nor is
 /// what lies below it, so that is asked before anything is made.
-fn own_directory(root: &Root, path: &str) -> Result<Directory> {
+pub(crate) fn own_directory(root: &Root, path: &str) -> Result<Directory> {
     let path = Utf8Path::new(path);
     if let Some(there) = nearest(root, path)? {
         own(root, path, there)?;
@@ -111,7 +115,7 @@ fn own(root: &Root, path: &Utf8Path, directory: Directory) -> Result<Directory> 
 ///
 /// An image can have a link there, or a volume, that leads to what only the hook may read: what is
 /// read here is written back, for all to read.
-fn own_file(root: &Root, path: &Utf8Path, limit: u64) -> Result<Option<Vec<u8>>> {
+pub(crate) fn own_file(root: &Root, path: &Utf8Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
     let Some(directory) = root.directory(parent)? else { return Ok(None) };
     own(root, parent, directory)?.read(name, limit)

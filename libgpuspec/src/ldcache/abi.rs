@@ -40,6 +40,19 @@ const TABLE: [(Abi, u32, &str); 7] = [
 ];
 
 impl Abi {
+    /// That of the programs that this host is for.
+    pub const OWN: Abi = if cfg!(target_arch = "x86_64") {
+        Abi::X86_64
+    } else if cfg!(target_arch = "aarch64") {
+        Abi::Aarch64
+    } else if cfg!(target_arch = "powerpc64") {
+        Abi::Ppc64
+    } else if cfg!(target_arch = "riscv64") {
+        Abi::Riscv64
+    } else {
+        Abi::Other(0)
+    };
+
     /// The ABI of an ELF object, from its header's `EI_CLASS` (1 or 2) and `e_machine` (elf.h).
     ///
     /// 32-bit ARM is taken as hard-float: no driver that is found here was made for the other.

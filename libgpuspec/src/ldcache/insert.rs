@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use camino::Utf8Path;
 
@@ -130,7 +131,7 @@ fn merge<'a>(cache: &Cache<'_>, libraries: &[&'a Library<'a>]) -> Result<Option<
 /// Header, entries, the old strings, the new ones, the extension block.
 fn write(cache: &Cache<'_>, steps: &[Step<'_>]) -> Result<Vec<u8>, Malformed> {
     let strings = cache.body.get(cache.strings.clone()).unwrap_or_default();
-    let shift = Shift { from: cache.strings.clone(), to: HEADER + steps.len() * ENTRY };
+    let shift = Shift { from: cache.strings.clone(), to: HEADER + steps.len() * ENTRY, holes: Vec::new() };
     let inserted = || {
         steps.iter().filter_map(|step| match step {
             Step::Insert(library) => Some(*library),
@@ -174,8 +175,10 @@ fn write(cache: &Cache<'_>, steps: &[Step<'_>]) -> Result<Vec<u8>, Malformed> {
 /// How far a range of a cache moves.
 #[derive(Debug)]
 pub(super) struct Shift {
-    pub(super) from: std::ops::Range<usize>,
+    pub(super) from: Range<usize>,
     pub(super) to: usize,
+    /// What of it does not come along, in order.
+    pub(super) holes: Vec<Range<usize>>,
 }
 
 impl Shift {
@@ -183,10 +186,11 @@ impl Shift {
     pub(super) fn offset(&self, offset: u32) -> Result<u32, Malformed> {
         let old = usize::try_from(offset).ok().filter(|old| self.from.contains(old));
         let old = old.ok_or(Malformed("an offset of it leads outside the part it belongs to"))?;
-        word(old - self.from.start + self.to)
+        let holes = self.holes.iter().take_while(|hole| hole.start < old);
+        word(old - self.from.start + self.to - holes.map(Range::len).sum::<usize>())
     }
 
-    fn record(&self, record: &Record) -> Result<Record, Malformed> {
+    pub(super) fn record(&self, record: &Record) -> Result<Record, Malformed> {
         Ok(Record { key: self.offset(record.key)?, value: self.offset(record.value)?, ..*record })
     }
 }
@@ -201,7 +205,7 @@ pub(super) fn put(file: &mut [u8], at: usize, word: u32) {
     }
 }
 
-fn push(file: &mut Vec<u8>, record: &Record) {
+pub(super) fn push(file: &mut Vec<u8>, record: &Record) {
     for word in [record.flags, record.key, record.value, 0] {
         file.extend_from_slice(&word.to_ne_bytes());
     }

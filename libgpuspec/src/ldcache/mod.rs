@@ -10,6 +10,7 @@ mod abi;
 mod extension;
 mod insert;
 mod order;
+mod remove;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use camino::Utf8PathBuf;
 
 pub use abi::{Abi, UnknownAbi};
 pub use insert::{Library, insert};
+pub use remove::remove;
 
 /// Largest cache that is looked at; the largest seen (a full desktop's) has 0.4 MiB.
 pub const MAX_SIZE: u64 = 4 << 20;

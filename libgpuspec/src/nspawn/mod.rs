@@ -16,17 +16,34 @@
 //! [`inspect`](guest::inspect) and [`read`](sources::Sources::read) look, [`plan`](plan::plan) decides and looks at nothing.
 //! The guest's tree is untrusted: it is read through its [`Root`](crate::Root), and nothing of it is executed.
 
+mod changes;
+mod cleanup;
 pub mod findings;
 pub mod guest;
+mod loader;
+mod machine;
+mod manifest;
 mod options;
 pub mod plan;
 mod preparation;
+mod prepare;
+mod sandbox;
+mod settings;
 pub mod sources;
+mod state;
+mod tree;
 
+pub use cleanup::cleanup;
 pub use guest::Guest;
+pub use machine::{Machine, MachineRoot, SettingsFile};
 pub use options::{LoaderKind, Options, Refused, RootKind, UnknownLoader, Wanted};
+pub use plan::plan;
 pub use preparation::{Bind, BindSource, Content, Farm, Loader, Node, NodeKind, Preparation, TreeEntry, Way};
+pub use prepare::{Failed, Order, prepare};
+pub use sandbox::Sandbox;
+pub use settings::Touch;
 pub use sources::Sources;
+pub use state::{STATES, state_directory};
 
 /// Where a machine has its tree.
 pub const TREE: &str = "/run/gpuspec";

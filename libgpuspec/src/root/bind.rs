@@ -1,6 +1,6 @@
 //! Files of one tree made to appear in another: clones of mounts, and device nodes, by descriptors alone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid};
@@ -55,8 +55,13 @@ impl Restrictions {
 impl Found<'_> {
     /// A mount of it alone, without those below it (open_tree(2)).
     pub fn clone_mount(&self) -> Result<ClonedMount> {
+        self.cloned(OpenTreeFlags::empty())
+    }
+
+    pub(super) fn cloned(&self, how: OpenTreeFlags) -> Result<ClonedMount> {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let flags = flags | how;
         let mount = mount::open_tree(&self.fd, "", flags)
             .map_err(|errno| self.root.error(self.path, "cloning its mount", errno.into()))?;
         Ok(ClonedMount { mount, kind: self.entry.kind, path: self.root.outside(self.path) })
@@ -125,7 +130,7 @@ impl Root {
 }
 
 impl Directory {
-    fn make_empty(&self, name: &str, kind: Kind) -> Result<()> {
+    pub(super) fn make_empty(&self, name: &str, kind: Kind) -> Result<()> {
         let name = self.component(name)?;
         let made = if kind == Kind::Directory {
             fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
@@ -141,8 +146,12 @@ impl Directory {
 ///
 /// mount_setattr(2) would do so before, but is in no crate without unsafe code of ours; nobody of the
 /// container runs yet, so nobody sees the moment between.
-fn restrict(clone: &ClonedMount, link: &str, restrictions: Restrictions) -> rustix::io::Result<()> {
-    mount::mount_change(link, MountPropagationFlags::PRIVATE)?;
+pub(super) fn restrict(
+    clone: &ClonedMount,
+    link: &str,
+    restrictions: Restrictions,
+) -> rustix::io::Result<()> {
+    mount::mount_change(link, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount::mount_remount(link, restrictions.flags(), "")?;
     match restrictions.hold(fs::fstatvfs(&clone.mount)?.f_flag) {
         true => Ok(()),
@@ -151,6 +160,14 @@ fn restrict(clone: &ClonedMount, link: &str, restrictions: Restrictions) -> rust
 }
 
 impl ClonedMount {
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// What was cloned, for messages.
     pub fn path(&self) -> &Utf8Path {
         &self.path

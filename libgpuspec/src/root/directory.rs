@@ -282,6 +282,36 @@ impl Directory {
         Err(failed(Errno::AGAIN))
     }
 
+    /// The same by a file of this name, which whoever has it may remove; `None` where the directory is gone.
+    ///
+    /// # Errors
+    ///
+    /// Another has held it for ten seconds.
+    pub fn lock_file(&self, name: &str) -> Result<Option<Lock>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (name, mode) = (self.component(name)?, Mode::RUSR | Mode::WUSR);
+        let failed = |errno| self.error(name, "locking the file", errno);
+        for _ in 0..200 {
+            let fd = match fs::openat(&self.fd, name, flags, mode) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return Err(failed(errno)),
+            };
+            match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let own = Entry::from(fs::fstat(&fd).map_err(failed)?);
+                    // Removed while it was waited for, it keeps nobody out.
+                    if self.entry(name)?.is_some_and(|entry| entry.identity == own.identity) {
+                        return Ok(Some(Lock(fd)));
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => std::thread::sleep(Duration::from_millis(50)),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Err(failed(Errno::AGAIN))
+    }
+
     /// The directory's path on this machine, for messages.
     pub fn path(&self) -> &Utf8Path {
         &self.path
@@ -323,7 +353,7 @@ impl Directory {
     }
 
     /// Drops a temporary name after a failure; nothing more can be done if that fails too.
-    fn forget(&self, temporary: &str) {
+    pub(super) fn forget(&self, temporary: &str) {
         let _ = fs::unlinkat(&self.fd, temporary, AtFlags::empty());
     }
 
@@ -349,7 +379,7 @@ pub(super) fn on_one_mount(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> rustix
     Ok((one.stx_dev_major, one.stx_dev_minor) == (other.stx_dev_major, other.stx_dev_minor))
 }
 
-fn write_all(
+pub(super) fn write_all(
     fd: &OwnedFd,
     bytes: &[u8],
     mode: u32,

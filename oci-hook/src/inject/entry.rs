@@ -9,10 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use libgpuspec::cdi::QualifiedName;
 use libgpuspec::request::Rules;
 
-const EXIT_STATUS: &str = "Exit status: 0 done; 2 usage; 65 the input cannot be used; 80 the container's request cannot be meant, \
-    81 a device does not resolve, 82 a condition of the image is not met, 83 a device has no node here, \
-    84 a file of this machine cannot be read or written, \
-    85 something cannot be made or mounted in the container, 86 its device cgroup cannot be changed";
+use crate::nspawn;
+
+const EXIT_STATUS: &str = "Exit status: 0 done; 2 usage; 65 the input cannot be used, or the machine is not there; \
+    80 the container's request or a spec's hook cannot be meant, \
+    81 a device does not resolve, 82 a condition of the image is not met, \
+    83 a device has no node here, or a spec's file is not here, 84 a file of this machine cannot be read or written, \
+    85 something cannot be made or mounted in the container or for the machine, 86 its device cgroup cannot be changed";
 
 /// Gives containers the CDI devices they may ask for; engines run it as an entry of hooks.d tells them.
 #[derive(Debug, Parser)]
@@ -29,6 +32,10 @@ enum Stage {
     /// Fits out a container that is created and not started, for runtimes without CDI; the state is standard input
     #[command(alias = "create-runtime")]
     Prestart(Entry),
+    /// Makes a systemd-nspawn machine ready to be started with devices: ExecStartPre= of its unit
+    NspawnPrepare(nspawn::Prepare),
+    /// Takes back all that was made ready for a machine: ExecStopPost= of its unit
+    NspawnCleanup(nspawn::Cleanup),
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
 }
@@ -72,7 +79,7 @@ impl Entry {
     }
 }
 
-fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+pub(crate) fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
     text.parse().map(|name: QualifiedName| name.to_string())
 }
 
@@ -88,6 +95,10 @@ pub(crate) enum Command {
     Precreate(Entry),
     /// That of a created container.
     Prestart(Entry),
+    /// A machine's start.
+    NspawnPrepare(nspawn::Prepare),
+    /// Its end.
+    NspawnCleanup(nspawn::Cleanup),
     /// Nothing: a stage of the peer's hook at which nothing is to be done.
     Nothing,
     /// Nothing: a stage by a name not known here.
@@ -112,6 +123,8 @@ pub(crate) fn parse() -> Command {
     match Cli::parse_from(words).stage {
         Stage::Precreate(entry) => Command::Precreate(entry),
         Stage::Prestart(entry) => Command::Prestart(entry),
+        Stage::NspawnPrepare(prepare) => Command::NspawnPrepare(prepare),
+        Stage::NspawnCleanup(cleanup) => Command::NspawnCleanup(cleanup),
         Stage::Unknown(words) => {
             let name = words.first().map(|name| name.to_string_lossy().into_owned());
             Command::Unknown(name.unwrap_or_default())

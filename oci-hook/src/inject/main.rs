@@ -3,6 +3,7 @@
 //! `precreate`: config (standard input) → request → specs → config (standard output). Arguments come from an
 //! entry of hooks.d, which is root's; the config is the container's own word.
 //! `prestart`, `create-runtime`: state (standard input) → config → request → specs → the created container.
+//! `nspawn-prepare`, `nspawn-cleanup`: arguments → specs → the machine's state in /run, its loader, its settings.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ mod cgroup;
 mod created;
 mod device_program;
 mod entry;
+mod nspawn;
 mod outfit;
 mod precreate;
 mod prestart;
@@ -24,19 +26,19 @@ use entry::Command;
 /// One exit status a class of failure: an engine that drops our words still reports the number.
 #[derive(Debug, Clone, Copy)]
 enum Class {
-    /// What is on standard input cannot be used.
+    /// What is on standard input cannot be used, or the machine.
     Input = 65,
-    /// The container asks for what cannot be meant.
+    /// The container, or a spec's hook, asks for what cannot be meant.
     Request = 80,
     /// A device does not resolve.
     Unresolved = 81,
     /// The host is not as the image wants it.
     Condition = 82,
-    /// A device has no node here, or the config is of a shape that cannot be edited.
+    /// A device has no node here, a spec names a file that is not here, or the config is of a shape that cannot be edited.
     Edit = 83,
     /// A file of this machine cannot be read, or the result cannot be written.
     Machine = 84,
-    /// Something cannot be made or mounted in the container.
+    /// Something cannot be made or mounted in the container, or for the machine.
     Container = 85,
     /// The container's device cgroup cannot be changed.
     Cgroup = 86,
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
     let done = match entry::parse() {
         Command::Precreate(entry) => precreate::run(&entry),
         Command::Prestart(entry) => prestart::run(&entry),
+        Command::NspawnPrepare(asked) => nspawn::prepare(&asked),
+        Command::NspawnCleanup(asked) => nspawn::cleanup(&asked),
         Command::Nothing => Ok(()),
         Command::Unknown(name) => {
             // An entry of hooks.d made for a newer version must not keep containers from starting.

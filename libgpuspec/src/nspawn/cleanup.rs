@@ -1,0 +1,90 @@
+//! What takes back all that was done for a machine, however far that got: by its manifest, then by one unmount.
+
+use camino::Utf8Path;
+
+use super::changes::Changes;
+use super::manifest::{Manifest, Tree, Whose};
+use super::sandbox::{Sandbox, confined};
+use super::state::State;
+use crate::error::{Error, Result};
+use crate::{Notice, Root};
+
+/// Takes back what is there of a machine's preparation; nothing to be there is no error.
+///
+/// What cannot be taken back, in a tree that is gone for example, is told: it is no reason to leave the rest.
+pub fn cleanup(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
+    let state = State::open(host, machine)?;
+    let notices = take_back(&state, sandbox)?;
+    state.close()?;
+    Ok(notices)
+}
+
+/// The same for whoever has the state.
+pub(super) fn take_back(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
+    let Some(earlier) = state.earlier()? else { return Ok(Vec::new()) };
+    let notices = match Manifest::read(&earlier) {
+        Ok(Some(manifest)) => undo(&earlier, manifest, sandbox),
+        Ok(None) => Vec::new(),
+        Err(error) => vec![error.into()],
+    };
+    drop(earlier);
+    state.remove()?;
+    Ok(notices)
+}
+
+fn undo(state: &Root, mut manifest: Manifest, sandbox: Sandbox) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    if manifest.done {
+        for tree in &mut manifest.trees {
+            let renewed = tree.with(sandbox, |root, mut changes| {
+                let renewed = changes.renew_times(root);
+                (changes, renewed)
+            });
+            // What keeps from this keeps from the rest of the work too, and is told there.
+            if let Ok(Some((changes, renewed))) = renewed {
+                tree.changes = changes;
+                notices.extend(renewed.err().map(Notice::from));
+            }
+        }
+        // From here on directories get these times, whoever goes on with the work.
+        manifest.done = false;
+        let written = state.directory(Utf8Path::new("/")).and_then(|state| match state {
+            Some(state) => manifest.update(&state),
+            None => Ok(()),
+        });
+        notices.extend(written.err().map(Notice::from));
+    }
+    for tree in manifest.trees.iter().rev() {
+        match tree.with(sandbox, |root, changes| changes.take_back(root)) {
+            Ok(told) => notices.extend(told.into_iter().flatten()),
+            Err(error) => notices.push(error.into()),
+        }
+    }
+    notices
+}
+
+impl Tree {
+    /// The result of work on the tree with its changes; `None` where it is gone.
+    pub(super) fn with<T: Send + 'static>(
+        &self,
+        sandbox: Sandbox,
+        work: impl FnOnce(&Root, Changes) -> T + Send + 'static,
+    ) -> Result<Option<T>> {
+        let root = match Root::open(&self.path) {
+            Ok(root) => root,
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if root.target(Utf8Path::new("/"))?.map(|entry| entry.identity) != Some(self.identity) {
+            let reason = "another tree than the one that was changed; left as it is".to_owned();
+            return Err(Error::Format { path: self.path.clone(), reason });
+        }
+        let changes = self.changes.clone();
+        match self.whose {
+            Whose::Host => Ok(Some(work(&root, changes))),
+            Whose::Guest => confined(sandbox, root, move |root| work(root, changes)).map(Some),
+        }
+    }
+}

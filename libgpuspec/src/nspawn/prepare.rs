@@ -1,0 +1,212 @@
+//! A machine made ready for its start: all is read and decided first, then written down, then done; or nothing is.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::cleanup::take_back;
+use super::machine::{Machine, MachineRoot};
+use super::manifest::{Manifest, Tree, Whose};
+use super::sandbox::{Sandbox, confined};
+use super::settings::{self, Touch};
+use super::state::{State, check_name};
+use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, Sources, Wanted};
+use super::{guest, loader, plan, tree};
+use crate::apply::Request;
+use crate::cdi::ContainerEdits;
+use crate::error::{Error, Result};
+use crate::ldcache::Abi;
+use crate::render::nspawn::lines::lines;
+use crate::root::Directory;
+use crate::{Notice, Root};
+
+/// What is to be prepared.
+#[derive(Debug, Clone)]
+pub struct Order<'a> {
+    /// The machine's name.
+    pub machine: &'a str,
+    /// Its root; where nothing is said it is looked up by its name.
+    pub root: Option<MachineRoot>,
+    /// What the specs of its devices say.
+    pub edits: &'a ContainerEdits,
+    /// What their hooks mean.
+    pub requests: &'a [Request],
+    /// The names of hooks whose meaning is not known.
+    pub unknown_hooks: &'a [String],
+    /// Those of them that may be left out.
+    pub allowed_hooks: &'a [String],
+    /// How its loader finds libraries; by its root where nothing is said.
+    pub loader: Option<LoaderKind>,
+    /// Where its loader looks, if its root is an image.
+    pub library_directory: Option<Utf8PathBuf>,
+    /// Whether it has a user namespace; by its settings where nothing is said.
+    pub user_namespace: Option<bool>,
+    /// Who is told of the additions to its settings.
+    pub settings: Option<Touch>,
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// A spec asks for what is not known here.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The machine is not there, or of no use.
+    #[error(transparent)]
+    Machine(Error),
+    /// A spec names what this host does not have.
+    #[error(
+        "{}: in the spec, and not on this host; make the spec anew",
+        .0.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ")
+    )]
+    Missing(BTreeSet<Utf8PathBuf>),
+    /// Something could not be read, made or written.
+    #[error(transparent)]
+    Undone(#[from] Error),
+}
+
+/// Prepares a machine; whatever fails, nothing of it is left.
+///
+/// What an earlier start has left is taken back first. What was odd, and what could not be taken back, is told.
+pub fn prepare(
+    host: &Root,
+    order: &Order<'_>,
+    sandbox: Sandbox,
+    notices: &mut Vec<Notice>,
+) -> std::result::Result<Preparation, Failed> {
+    check_name(order.machine).map_err(Failed::Machine)?;
+    let state = State::open(host, order.machine)?;
+    notices.extend(take_back(&state, sandbox)?);
+    let done = decide(host, order, sandbox).and_then(|decided| {
+        let done = carry_out(host, &state, &decided, order, sandbox);
+        if done.is_err() {
+            notices.extend(take_back(&state, sandbox)?);
+        }
+        done?;
+        Ok(decided)
+    });
+    state.close()?;
+    let Decided { preparation, notices: told, .. } = done?;
+    notices.extend(told);
+    Ok(preparation)
+}
+
+/// All that is known before anything is done.
+#[derive(Debug)]
+struct Decided {
+    machine: Machine,
+    preparation: Preparation,
+    notices: Vec<Notice>,
+}
+
+fn decide(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Result<Decided, Failed> {
+    let machine = match &order.root {
+        Some(root) => Machine::with_root(host, order.machine, root.clone()),
+        None => Machine::find(host, order.machine),
+    };
+    let machine = machine.map_err(Failed::Machine)?;
+    let (guest, mut notices) = inspect(host, &machine.root, order, sandbox).map_err(Failed::Machine)?;
+    let (sources, told) = Sources::read(host, order.edits, order.requests);
+    notices.extend(told);
+    let missing = missing(order.edits, &sources);
+    if !missing.is_empty() {
+        return Err(Failed::Missing(missing));
+    }
+    let wanted = Wanted {
+        edits: order.edits,
+        requests: order.requests,
+        unknown_hooks: order.unknown_hooks,
+        sources: &sources,
+    };
+    let options = Options {
+        loader: order.loader,
+        root: machine.root_kind(),
+        user_namespace: order.user_namespace.unwrap_or_else(|| machine.has_user_namespace()),
+        allowed_hooks: order.allowed_hooks.to_vec(),
+    };
+    let mut preparation = plan(&wanted, &guest, &options)?;
+    notices.append(&mut preparation.notices);
+    Ok(Decided { machine, preparation, notices })
+}
+
+fn inspect(
+    host: &Root,
+    root: &MachineRoot,
+    order: &Order<'_>,
+    sandbox: Sandbox,
+) -> Result<(Guest, Vec<Notice>)> {
+    match root {
+        MachineRoot::Directory(path) => confined(sandbox, guest_root(host, path)?, guest::inspect),
+        MachineRoot::Image(_) => Ok((Guest::unopened(Abi::OWN, order.library_directory.clone()), Vec::new())),
+    }
+}
+
+/// A guest's tree, which is not the host's own.
+fn guest_root(host: &Root, path: &Utf8Path) -> Result<Root> {
+    crate::apply::container::open(&host.outside(path))
+}
+
+/// What a spec names and this host does not have. What is below /run comes and goes with a service, and is left out.
+fn missing(edits: &ContainerEdits, sources: &Sources) -> BTreeSet<Utf8PathBuf> {
+    let files = edits.mounts.iter().map(|mount| Utf8Path::new(&mount.host_path));
+    let files = files.filter(|path| !sources.files.contains_key(*path));
+    let nodes = edits.device_nodes.iter();
+    let nodes =
+        nodes.map(|node| Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path }));
+    let nodes = nodes.filter(|path| !sources.nodes.contains_key(*path));
+    let comes_and_goes = |path: &Utf8Path| path.starts_with("/run") || path.starts_with("/var/run");
+    files.chain(nodes).filter(|path| !comes_and_goes(path)).map(Utf8Path::to_owned).collect()
+}
+
+fn carry_out(
+    host: &Root,
+    state: &State<'_>,
+    decided: &Decided,
+    order: &Order<'_>,
+    sandbox: Sandbox,
+) -> Result<()> {
+    let Decided { machine, preparation, .. } = decided;
+    let unwritable = |error: crate::render::nspawn::Unwritable| Error::Container(error.to_string());
+    let text = lines(preparation, &state.path(), &settings::base(machine)).map_err(unwritable)?;
+    let mut trees = Vec::new();
+    let libraries = match (&preparation.loader, &machine.root) {
+        (Loader::Cache(libraries), MachineRoot::Directory(path)) => Some((libraries, path)),
+        (Loader::Cache(_) | Loader::Overlay(_) | Loader::Environment | Loader::Nothing, _) => None,
+    };
+    if let Some((libraries, path)) = libraries {
+        trees.push(guest_changes(host, path, libraries.clone(), sandbox)?);
+    }
+    if order.settings == Some(Touch::Yes) {
+        trees.push(settings::change(host, machine, &text)?);
+    }
+    let directory = state.make()?;
+    let mut manifest = Manifest { done: false, trees };
+    manifest.create(&directory)?;
+    tree::make(host, &directory, preparation)?;
+    if order.settings == Some(Touch::No) {
+        settings::write_private(&directory, machine, &text)?;
+    }
+    for tree in &manifest.trees {
+        let gone = || Error::Container(format!("{}: gone while the machine was prepared", tree.path));
+        tree.with(sandbox, |root, changes| changes.make(root))?.ok_or_else(gone)??;
+    }
+    finish(&directory, &mut manifest)
+}
+
+fn guest_changes(
+    host: &Root,
+    path: &Utf8Path,
+    libraries: Vec<crate::apply::Libraries>,
+    sandbox: Sandbox,
+) -> Result<Tree> {
+    let root = guest_root(host, path)?;
+    let identity = root.target(Utf8Path::new("/"))?.map(|entry| entry.identity).unwrap_or_default();
+    let changes = confined(sandbox, root, move |root| loader::changes(root, &libraries))??;
+    Ok(Tree { whose: Whose::Guest, path: host.outside(path), identity, changes })
+}
+
+/// From here on what others do to the files is theirs.
+fn finish(state: &Directory, manifest: &mut Manifest) -> Result<()> {
+    manifest.done = true;
+    manifest.update(state)
+}

@@ -1,0 +1,97 @@
+//! What a preparation has on this host, made on the file system of the machine's state: tree, farms, nodes.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8Path;
+
+use super::{Content, Loader, Node, NodeKind, Preparation, Way};
+use crate::Root;
+use crate::error::{Error, Result};
+use crate::render::nspawn::lines::Places;
+use crate::root::{Directory, Durability, Entry, Kind, Restrictions};
+
+/// What of this host's files a machine may not do with them, whatever it may do.
+const RESTRICTIONS: Restrictions =
+    Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
+
+/// Makes all that the preparation has, in the empty directory `state`.
+pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) -> Result<()> {
+    let places = Places("".into());
+    let mut directories = Directories { top: state, below: BTreeMap::new() };
+    for entry in &preparation.tree {
+        add(host, &mut directories, &places.tree().join(&entry.at), &entry.content)?;
+    }
+    if let Loader::Overlay(farms) = &preparation.loader {
+        for (index, farm) in farms.iter().enumerate() {
+            let directory = directories.directory(places.farm(index).as_str())?;
+            farm.links.iter().try_for_each(|(name, text)| directory.symlink(name, text))?;
+        }
+    }
+    for node in &preparation.nodes {
+        if let Way::Cloned { uid, gid, mode } = node.way {
+            let path = places.clone_of(node);
+            let (directory, name) = directories.place(&path)?;
+            directory.make_node(name, &entry(node, uid, gid, mode))?;
+        }
+    }
+    Ok(())
+}
+
+fn add(host: &Root, directories: &mut Directories<'_>, path: &Utf8Path, content: &Content) -> Result<()> {
+    let (directory, name) = directories.place(path)?;
+    match content {
+        Content::File(source) => directory.attach(name, &found(host, source)?.clone_mount()?, RESTRICTIONS),
+        Content::Directory(source) => {
+            directory.attach(name, &found(host, source)?.clone_mounts()?, RESTRICTIONS)
+        }
+        Content::Link(text) => directory.symlink(name, text),
+        Content::Text(text) => directory.replace_file(name, text.as_bytes(), 0o444, None, Durability::Lazy),
+    }
+}
+
+fn found<'a>(host: &'a Root, source: &'a Utf8Path) -> Result<crate::root::Found<'a>> {
+    let gone =
+        || Error::Container(format!("{source}: in the spec, and not on this host: make the spec anew"));
+    host.find(source)?.ok_or_else(gone)
+}
+
+fn entry(node: &Node, uid: u32, gid: u32, mode: u32) -> Entry {
+    let kind = match node.kind {
+        NodeKind::Char => Kind::CharDevice,
+        NodeKind::Block => Kind::BlockDevice,
+    };
+    let (major, minor) = (node.major, node.minor);
+    Entry { kind, mode, uid, gid, size: 0, major, minor, identity: (0, 0) }
+}
+
+/// The directories that are being made, each opened once.
+#[derive(Debug)]
+struct Directories<'a> {
+    top: &'a Directory,
+    below: BTreeMap<String, Directory>,
+}
+
+impl Directories<'_> {
+    /// The directory of a path, made where it is missing, and the name in it.
+    fn place<'a>(&mut self, path: &'a Utf8Path) -> Result<(&Directory, &'a str)> {
+        let split = path.parent().zip(path.file_name()).filter(|(parent, _)| !parent.as_str().is_empty());
+        let (parent, name) = split.ok_or_else(|| nameless(path.as_str()))?;
+        Ok((self.directory(parent.as_str())?, name))
+    }
+
+    fn directory(&mut self, path: &str) -> Result<&Directory> {
+        if !self.below.contains_key(path) {
+            let mut names = path.split('/');
+            let mut directory = self.top.make_directory(names.next().unwrap_or_default())?;
+            for name in names {
+                directory = directory.make_directory(name)?;
+            }
+            self.below.insert(path.to_owned(), directory);
+        }
+        self.below.get(path).ok_or_else(|| nameless(path))
+    }
+}
+
+fn nameless(path: &str) -> Error {
+    Error::Container(format!("`{path}`: no place in a machine's state"))
+}

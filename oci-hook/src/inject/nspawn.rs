@@ -1,0 +1,155 @@
+//! The two stages of a systemd-nspawn machine: before its start, and after its end.
+
+#![forbid(unsafe_code)]
+
+use std::process;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{ArgAction, Args};
+use libgpuspec::Root;
+use libgpuspec::apply::Request;
+use libgpuspec::cdi::{ContainerEdits, Registry};
+use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, Touch};
+use oci_hook::meaning;
+use oci_hook::sandbox::{self, Lost};
+
+use crate::entry::device;
+use crate::precreate::tell;
+use crate::{Class, Failure};
+
+/// A machine's start.
+#[derive(Debug, Args)]
+pub(crate) struct Prepare {
+    /// The machine
+    #[arg(long, value_name = "NAME")]
+    machine: String,
+    /// Give it this device
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device, required = true)]
+    devices: Vec<String>,
+    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    spec_directories: Vec<Utf8PathBuf>,
+    /// Its root is this directory [default: found by its name, as systemd does]
+    #[arg(long, value_name = "DIR", conflicts_with = "image")]
+    root: Option<Utf8PathBuf>,
+    /// Its root is this disk image
+    #[arg(long, value_name = "FILE")]
+    image: Option<Utf8PathBuf>,
+    /// How its loader finds libraries: auto, cache, overlay, environment, none
+    #[arg(long, value_name = "WAY", default_value = "auto", value_parser = loader)]
+    loader: Loader,
+    /// Where the loader of an image looks: nobody looks into an image before it is started
+    #[arg(long, value_name = "DIR")]
+    library_directory: Option<Utf8PathBuf>,
+    /// Whether it has a user namespace [default: what its settings say, else yes]
+    #[arg(long, value_name = "yes|no", value_parser = yes_or_no, action = ArgAction::Set)]
+    user_namespace: Option<bool>,
+    /// Leave out what the hook of this name does
+    #[arg(long = "allow-hook", value_name = "NAME")]
+    allowed_hooks: Vec<String>,
+    /// Write to no settings file of the user, but a copy for the machine's unit alone
+    #[arg(long)]
+    no_touch: bool,
+}
+
+/// A machine's end.
+#[derive(Debug, Args)]
+pub(crate) struct Cleanup {
+    /// The machine
+    #[arg(long, value_name = "NAME")]
+    machine: String,
+}
+
+/// The way that was typed, if one was.
+type Loader = Option<LoaderKind>;
+
+fn loader(text: &str) -> Result<Loader, nspawn::UnknownLoader> {
+    if text == "auto" { Ok(None) } else { text.parse().map(Some) }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("yes or no"),
+    }
+}
+
+/// Gives the machine its devices from the start that comes next.
+pub(crate) fn prepare(asked: &Prepare) -> Result<(), Failure> {
+    let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
+    let host = Root::open("/".into()).map_err(machine)?;
+    let edits = edits(asked)?;
+    let (requests, unknown_hooks) = hooks(&edits);
+    let root = asked.root.clone().map(MachineRoot::Directory);
+    let order = Order {
+        machine: &asked.machine,
+        root: root.or_else(|| asked.image.clone().map(MachineRoot::Image)),
+        edits: &edits,
+        requests: &requests,
+        unknown_hooks: &unknown_hooks,
+        allowed_hooks: &asked.allowed_hooks,
+        loader: asked.loader,
+        library_directory: asked.library_directory.clone(),
+        user_namespace: asked.user_namespace,
+        settings: Some(if asked.no_touch { Touch::No } else { Touch::Yes }),
+    };
+    let mut notices = Vec::new();
+    let prepared = nspawn::prepare(&host, &order, confined, &mut notices);
+    tell(&notices);
+    prepared.map(drop).map_err(|failed| failure(&failed))
+}
+
+/// Takes back all that was done for the machine.
+pub(crate) fn cleanup(asked: &Cleanup) -> Result<(), Failure> {
+    let host = Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))?;
+    let told = nspawn::cleanup(&host, &asked.machine, confined);
+    tell(&told.map_err(|error| Failure::new(Class::Container, &error))?);
+    Ok(())
+}
+
+fn edits(asked: &Prepare) -> Result<ContainerEdits, Failure> {
+    let root = Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))?;
+    let registry = Registry::unwatched(root, &asked.spec_directories);
+    registry.resolve(&asked.devices).map_err(|reasons| {
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        Failure { class: Class::Unresolved, reason: reasons.join("; ") }
+    })
+}
+
+/// What the specs' hooks mean, and the names of those of which that is not known.
+fn hooks(edits: &ContainerEdits) -> (Vec<Request>, Vec<String>) {
+    let (mut requests, mut unknown) = (Vec::new(), Vec::new());
+    for hook in &edits.hooks {
+        match meaning(hook) {
+            Some(request) => requests.push(request),
+            None => unknown.push(Utf8Path::new(&hook.path).file_name().unwrap_or(&hook.path).to_owned()),
+        }
+    }
+    (requests, unknown)
+}
+
+fn failure(failed: &Failed) -> Failure {
+    let class = match failed {
+        Failed::Refused(_) => Class::Request,
+        Failed::Machine(_) => Class::Input,
+        Failed::Missing(_) => Class::Edit,
+        Failed::Undone(_) => Class::Container,
+    };
+    Failure::new(class, failed)
+}
+
+/// Work on a machine's tree, which its own users write: in a thread that can reach nothing else.
+fn confined(root: Root, work: Box<dyn FnOnce(&Root) + Send>) -> Result<(), String> {
+    let path = root.path().to_owned();
+    match sandbox::run(root, work) {
+        Ok(()) => Ok(()),
+        Err(Lost::Sandbox(reason)) => Err(reason),
+        // The thread may still be at work: what it did is for the next clean-up to take back.
+        Err(Lost::Deadline) => {
+            let limit = sandbox::DEADLINE;
+            eprintln!("oci-hook-inject: {path}: the work on the machine's tree: not done after {limit:?}");
+            process::exit(Class::Container as i32)
+        }
+    }
+}
