@@ -31,3 +31,5 @@ mod sealed;
 mod steps;
 #[path = "hook/syscalls.rs"]
 mod syscalls;
+#[path = "support/trace.rs"]
+mod trace;

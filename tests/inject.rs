@@ -10,6 +10,12 @@ mod container;
 mod created;
 #[path = "inject/precreate.rs"]
 mod precreate;
+#[path = "inject/report.rs"]
+mod report;
 #[path = "support/rootfs.rs"]
 #[allow(dead_code)]
 mod rootfs;
+#[path = "inject/syscalls.rs"]
+mod syscalls;
+#[path = "support/trace.rs"]
+mod trace;

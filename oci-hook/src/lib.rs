@@ -4,6 +4,7 @@ pub mod cli;
 pub mod contract;
 pub mod kernel;
 mod peer;
+pub mod report;
 pub mod sandbox;
 pub mod stdin;
 

@@ -6,7 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-mod report;
 mod sealed;
 
 use std::process::ExitCode;
@@ -15,10 +14,9 @@ use camino::Utf8Path;
 use libgpuspec::apply::{self, container};
 use libgpuspec::{Error, Notice, Root};
 use oci_hook::cli::{self, Command, Job};
+use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
 use oci_hook::{contract, kernel, stdin};
-
-use report::Priority;
 
 /// One exit status a class of failure: a runtime that drops our words still reports the number.
 #[derive(Debug, Clone, Copy)]
@@ -45,26 +43,28 @@ fn main() -> ExitCode {
     kernel::ignore_file_size_signal();
     contract::enter(MAX_FILES);
     if let Err(error) = sealed::ensure() {
-        report::say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));
+        say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));
     }
     match cli::parse() {
         Command::Apply(job) => match run(*job) {
             Ok(()) => ExitCode::SUCCESS,
             Err((failure, notice)) => {
-                report::say(Priority::Error, &notice.0);
+                say(Priority::Error, &notice.0);
                 ExitCode::from(failure as u8)
             }
         },
         Command::Nothing => ExitCode::SUCCESS,
         Command::Unknown(name) => {
             // A spec made by a newer cdi-gen must not keep containers from starting.
-            report::say(
-                Priority::Warning,
-                &format!("`{name}` is no hook known to this version; nothing done"),
-            );
+            say(Priority::Warning, &format!("`{name}` is no hook known to this version; nothing done"));
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Most runs have nothing to say, and none goes into another namespace first.
+fn say(priority: Priority, text: &str) {
+    Report::open("oci-hook").say(priority, text);
 }
 
 fn run(job: Job) -> Result<(), (Failure, Notice)> {
@@ -77,7 +77,7 @@ fn run(job: Job) -> Result<(), (Failure, Notice)> {
     let mut undone = apply::mount(&root, &request);
     undone.extend(sandbox::run(root, move |root| apply::edit(root, &request)).map_err(lost)?);
     for one in &undone {
-        report::say(Priority::Warning, &one.notice.0);
+        say(Priority::Warning, &one.notice.0);
     }
     match undone.into_iter().find(|one| required.contains(&one.step)) {
         None => Ok(()),

@@ -3,9 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use crate::container::{Container, Ended, run, skipped};
+use crate::container::{Container, Ended, run};
 use crate::elf::Stub;
 use crate::rootfs;
+use crate::trace::{self, paths};
 
 const CREATE: [&str; 9] = [
     "create-container",
@@ -21,7 +22,7 @@ const CREATE: [&str; 9] = [
 const FOLDER: [&str; 3] = ["update-ldcache", "--folder", "/usr/lib/x"];
 const CUDA: [&str; 3] = ["enable-cuda-compat", "--host-driver-version", "550.1"];
 
-/// Paths that are the machine's or the process's own: (path, whether all below it).
+/// Paths that are the machine's or the process's own.
 const OWN_PLACES: [&str; 5] = ["/proc/self/exe", "/proc/self/maps", "/proc/self/ns/pid", "/proc", "/"];
 
 /// A container whose every step has something to do.
@@ -37,44 +38,10 @@ fn container() -> Container {
 
 /// Runs the hook under strace(1) with these options; its calls come back beside how it ended.
 fn traced(container: &Container, options: &[&str], words: &[&str]) -> Option<(Ended, Vec<String>)> {
-    let trace = container.path("trace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-s", "4096", "-o"]).arg(&trace).args(options);
-    if Command::new("strace").arg("-V").output().is_err() {
-        skipped("no strace on this machine");
-        return None;
-    }
-    command.arg(env!("CARGO_BIN_EXE_oci-hook")).args(words);
-    let ended = run(&mut command, container.state().as_bytes());
+    let words = [&[env!("CARGO_BIN_EXE_oci-hook")], words].concat();
+    let traced = trace::traced(container, options, &words, container.state().as_bytes());
     container.assert_outside_unchanged();
-    if ended.stderr.contains("strace:") {
-        skipped(&format!("no tracing on this machine: {}", ended.stderr.trim()));
-        return None;
-    }
-    Some((
-        ended,
-        fs::read_to_string(trace).unwrap().lines().map(call).filter(|call| !call.is_empty()).collect(),
-    ))
-}
-
-/// A line without the number of its thread; what resumes another line has its paths there.
-fn call(line: &str) -> String {
-    let call = line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
-    if call.starts_with("<...") || call.starts_with("+++") { String::new() } else { call.to_owned() }
-}
-
-/// The texts in quotes of a call that are paths or names, and the descriptor before each.
-fn paths(call: &str) -> Vec<(&str, &str)> {
-    let arguments = call.split_once('(').map_or("", |(_, rest)| rest);
-    let mut found = Vec::new();
-    let mut rest = arguments;
-    while let Some((before, after)) = rest.split_once('"') {
-        let (text, after) = after.split_once('"').unwrap_or((after, ""));
-        let words: Vec<&str> = before.split([',', '(', ' ']).filter(|word| !word.is_empty()).collect();
-        found.push((words.last().copied().unwrap_or(""), text));
-        rest = after;
-    }
-    found
+    traced
 }
 
 #[test]
@@ -87,41 +54,13 @@ fn every_operation_on_the_tree_goes_through_its_descriptor() {
         let (bundle, root) = (container.path("bundle"), container.rootfs());
         let whole = |path: &str| path == bundle.to_str().unwrap() || path == root.to_str().unwrap();
         assert!(calls.iter().filter(|call| call.starts_with("openat2(")).count() > 5, "{calls:#?}");
-        let mut executed = 0;
-        for call in &calls {
-            let name = call.split('(').next().unwrap();
-            match name {
-                "execve" | "execveat" => executed += 1,
-                "mount" | "umount2" | "chroot" | "pivot_root" | "bpf" | "fork" | "vfork" => panic!("{call}"),
-                "write" | "read" | "pread64" | "sendto" => {}
-                "mkdirat" | "symlinkat" | "renameat" | "renameat2" | "unlinkat" | "linkat" | "mknodat" => {
-                    // A file without a name has one in /proc alone (open(2), O_TMPFILE).
-                    let unnamed = usize::from(call.starts_with("linkat(AT_FDCWD, \"/proc/self/fd/"));
-                    for (at, text) in paths(call).into_iter().skip(unnamed) {
-                        let is_text_of_link =
-                            name == "symlinkat" && call.starts_with(&format!("symlinkat(\"{text}\""));
-                        assert!(is_text_of_link || !text.contains('/'), "{call}");
-                        assert!(is_text_of_link || at.parse::<u32>().is_ok(), "by a descriptor: {call}");
-                    }
-                }
-                _ => {
-                    // What a link says comes behind its path.
-                    let count = if name.starts_with("readlink") { 1 } else { usize::MAX };
-                    for (at, text) in paths(call).into_iter().take(count) {
-                        let is_own = OWN_PLACES.contains(&text) || text.starts_with("/proc/self/fd/");
-                        let is_opened_as_root = whole(text) && call.contains("O_PATH");
-                        let is_by_descriptor = at.parse::<u32>().is_ok();
-                        let is_resolved =
-                            !text.contains('/') || (name == "openat2" && call.contains("RESOLVE_IN_ROOT"));
-                        assert!(
-                            is_own || is_opened_as_root || (is_by_descriptor && is_resolved),
-                            "{words:?}: {call}"
-                        );
-                    }
-                }
-            }
-        }
+        let own = |path: &str| OWN_PLACES.contains(&path);
+        let executed = calls.iter().filter(|call| call.starts_with("execve")).count();
         assert_eq!(executed, 1, "the hook itself: {calls:#?}");
+        for call in calls.iter().filter(|call| !call.starts_with("execve")) {
+            assert!(!trace::mounts(call), "{words:?}: {call}");
+            trace::assert_by_descriptor(call, own, whole);
+        }
     }
 }
 

@@ -13,12 +13,12 @@ use crate::rootfs;
 const SHIFTED: u32 = 100_000;
 
 /// A bundle, a directory of specs, and the process of a container that has its namespaces.
-struct Bundle {
-    container: Container,
+pub(crate) struct Bundle {
+    pub(crate) container: Container,
 }
 
-struct Created {
-    process: Child,
+pub(crate) struct Created {
+    pub(crate) process: Child,
 }
 
 impl Drop for Created {
@@ -35,7 +35,7 @@ impl Created {
     }
 
     /// A path as it is in the container's mount namespace.
-    fn path(&self, path: &std::path::Path) -> PathBuf {
+    pub(crate) fn path(&self, path: &std::path::Path) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", self.process.id(), path.display()))
     }
 }
@@ -50,7 +50,7 @@ fn mounts(process: &str, path: &std::path::Path) -> Vec<String> {
 
 impl Bundle {
     /// A tree for the container, and the edits of the one device, YAML of one line each; `OUTSIDE` is the other tree.
-    fn new(page: &str, edits: &str) -> Bundle {
+    pub(crate) fn new(page: &str, edits: &str) -> Bundle {
         let container = Container::new(page);
         let outside = container.path("outside");
         let spec =
@@ -61,7 +61,7 @@ impl Bundle {
     }
 
     /// The container after these commands in its mount namespace (`$R` is its root, `$O` outside).
-    fn created(&self, commands: &str) -> Option<Created> {
+    pub(crate) fn created(&self, commands: &str) -> Option<Created> {
         is_root().then_some(())?;
         self.unshared(words("unshare --mount"), &format!("mount --bind $R $R; {commands}"))
     }
@@ -130,7 +130,7 @@ impl Bundle {
         ended
     }
 
-    fn hook_on(&self, created: &Created) -> Ended {
+    pub(crate) fn hook_on(&self, created: &Created) -> Ended {
         self.hook(created.process.id().into())
     }
 }
@@ -168,8 +168,8 @@ fn shift(tree: &std::path::Path) {
     assert!(Command::new("chown").args(["-hR", &owner]).arg(tree).status().unwrap().success());
 }
 
-const NODE: &str = "    deviceNodes: [{path: /dev/full-of, hostPath: /dev/full}]";
-const FILE: &str =
+pub(crate) const NODE: &str = "    deviceNodes: [{path: /dev/full-of, hostPath: /dev/full}]";
+pub(crate) const FILE: &str =
     "    mounts: [{hostPath: OUTSIDE/file, containerPath: /usr/lib/file, options: [ro, bind]}]";
 
 #[test]

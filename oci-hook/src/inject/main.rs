@@ -19,6 +19,7 @@ mod prestart;
 use std::process::ExitCode;
 
 use libgpuspec::error::chain;
+use oci_hook::report::{Priority, Report};
 use oci_hook::{contract, kernel};
 
 use entry::Command;
@@ -60,25 +61,33 @@ impl Failure {
 /// One for each mount of a spec, until they are attached; the largest spec seen has some 60.
 const MAX_FILES: u64 = 1024;
 
+const PROGRAM: &str = "oci-hook-inject";
+
 fn main() -> ExitCode {
     kernel::close_inherited();
+    kernel::ignore_file_size_signal();
     contract::enter(MAX_FILES);
-    let done = match entry::parse() {
-        Command::Precreate(entry) => precreate::run(&entry),
-        Command::Prestart(entry) => prestart::run(&entry),
-        Command::NspawnPrepare(asked) => nspawn::prepare(&asked),
-        Command::NspawnCleanup(asked) => nspawn::cleanup(&asked),
+    let command = entry::parse();
+    // systemd keeps what a unit's programs write already.
+    let is_of_a_unit = matches!(command, Command::NspawnPrepare(_) | Command::NspawnCleanup(_));
+    let report = if is_of_a_unit { Report::standard_error(PROGRAM) } else { Report::open(PROGRAM) };
+    let done = match command {
+        Command::Precreate(entry) => precreate::run(&entry, &report),
+        Command::Prestart(entry) => prestart::run(&entry, &report),
+        Command::NspawnPrepare(asked) => nspawn::prepare(&asked, &report),
+        Command::NspawnCleanup(asked) => nspawn::cleanup(&asked, &report),
         Command::Nothing => Ok(()),
         Command::Unknown(name) => {
             // An entry of hooks.d made for a newer version must not keep containers from starting.
-            eprintln!("oci-hook-inject: `{name}` is no stage known to this version; nothing done");
+            report
+                .say(Priority::Warning, &format!("`{name}` is no stage known to this version; nothing done"));
             Ok(())
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { class, reason }) => {
-            eprintln!("oci-hook-inject: {reason}");
+            report.say(Priority::Error, &reason);
             ExitCode::from(class as u8)
         }
     }

@@ -11,10 +11,10 @@ use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, Registry};
 use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, Touch};
 use oci_hook::meaning;
+use oci_hook::report::Report;
 use oci_hook::sandbox::{self, Lost};
 
 use crate::entry::device;
-use crate::precreate::tell;
 use crate::{Class, Failure};
 
 /// A machine's start.
@@ -76,7 +76,7 @@ fn yes_or_no(text: &str) -> Result<bool, &'static str> {
 }
 
 /// Gives the machine its devices from the start that comes next.
-pub(crate) fn prepare(asked: &Prepare) -> Result<(), Failure> {
+pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     let host = Root::open("/".into()).map_err(machine)?;
     let edits = edits(asked)?;
@@ -96,15 +96,15 @@ pub(crate) fn prepare(asked: &Prepare) -> Result<(), Failure> {
     };
     let mut notices = Vec::new();
     let prepared = nspawn::prepare(&host, &order, confined, &mut notices);
-    tell(&notices);
+    report.tell(&notices);
     prepared.map(drop).map_err(|failed| failure(&failed))
 }
 
 /// Takes back all that was done for the machine.
-pub(crate) fn cleanup(asked: &Cleanup) -> Result<(), Failure> {
+pub(crate) fn cleanup(asked: &Cleanup, report: &Report) -> Result<(), Failure> {
     let host = Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))?;
     let told = nspawn::cleanup(&host, &asked.machine, confined);
-    tell(&told.map_err(|error| Failure::new(Class::Container, &error))?);
+    report.tell(&told.map_err(|error| Failure::new(Class::Container, &error))?);
     Ok(())
 }
 

@@ -4,12 +4,13 @@
 
 use std::io::Write;
 
+use libgpuspec::Root;
 use libgpuspec::cdi::{ContainerEdits, Registry};
 use libgpuspec::host::Host;
 use libgpuspec::render::oci;
 use libgpuspec::request::{self, Request};
 use libgpuspec::vendor::nvidia::NVIDIA;
-use libgpuspec::{Notice, Root};
+use oci_hook::report::Report;
 use oci_hook::stdin;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::{Class, Failure};
 pub(crate) const MAX_CONFIG: u64 = 16 << 20;
 
 /// Reads the config, and writes it with what the container may have; one that asks for nothing as it was.
-pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
+pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
     let bytes = stdin::read(MAX_CONFIG).map_err(|error| Failure::new(Class::Input, &error))?;
     let unusable = |reason: String| Failure {
         class: Class::Input,
@@ -32,11 +33,11 @@ pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
     let mut config: Value = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
     let (request, notices) =
         request::read(&entry.rules(), &config).map_err(|error| Failure::new(Class::Request, &error))?;
-    tell(&notices);
+    report.tell(&notices);
     if request.is_empty() {
         return write(&bytes);
     }
-    let edits = edits(entry, &request)?;
+    let edits = edits(entry, &request, report)?;
     let dev = Root::open(&entry.dev_root).map_err(|error| Failure::new(Class::Machine, &error))?;
     oci::inject(&mut config, &edits, &dev).map_err(|error| Failure::new(Class::Edit, &error))?;
     let text = serde_json::to_vec(&config).map_err(|error| Failure::new(Class::Machine, &error))?;
@@ -44,16 +45,16 @@ pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
 }
 
 /// What the request comes to on this host.
-pub(crate) fn edits(entry: &Entry, request: &Request) -> Result<ContainerEdits, Failure> {
+pub(crate) fn edits(entry: &Entry, request: &Request, report: &Report) -> Result<ContainerEdits, Failure> {
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     if !request.conditions.is_empty() {
-        check(request, &host(entry).map_err(machine)?)?;
+        check(request, &host(entry).map_err(machine)?, report)?;
     }
     let root = Root::open("/".into()).map_err(machine)?;
     let registry = Registry::unwatched(root, &entry.spec_directories);
     let (edits, notices) = request::resolve(&registry, request, &[&NVIDIA])
         .map_err(|error| Failure::new(Class::Unresolved, &error))?;
-    tell(&notices);
+    report.tell(&notices);
     Ok(edits)
 }
 
@@ -62,16 +63,13 @@ fn host(entry: &Entry) -> libgpuspec::Result<Host> {
     Ok(Host { driver, dev, proc: Root::open(&entry.proc_root)?, sys: Root::open(&entry.sys_root)? })
 }
 
-fn check(request: &Request, host: &Host) -> Result<(), Failure> {
+fn check(request: &Request, host: &Host, report: &Report) -> Result<(), Failure> {
     let facts = request::facts(&NVIDIA, host);
     for (name, value) in &request.conditions {
-        tell(&request::check(name, value, &facts).map_err(|error| Failure::new(Class::Condition, &error))?);
+        let told = request::check(name, value, &facts);
+        report.tell(&told.map_err(|error| Failure::new(Class::Condition, &error))?);
     }
     Ok(())
-}
-
-pub(crate) fn tell(notices: &[Notice]) {
-    notices.iter().for_each(|notice| eprintln!("oci-hook-inject: {notice}"));
 }
 
 fn write(bytes: &[u8]) -> Result<(), Failure> {

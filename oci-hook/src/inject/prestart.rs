@@ -9,6 +9,7 @@ use libgpuspec::apply::{self, container};
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, fill};
 use libgpuspec::request::{self, Request};
 use libgpuspec::{Notice, Root};
+use oci_hook::report::Report;
 use oci_hook::sandbox::{self, Lost};
 use oci_hook::{meaning, stdin};
 use serde_json::Value;
@@ -17,22 +18,22 @@ use crate::created::Created;
 use crate::device_program::Rule;
 use crate::entry::Entry;
 use crate::outfit::Outfit;
-use crate::precreate::{MAX_CONFIG, edits, tell};
+use crate::precreate::{MAX_CONFIG, edits};
 use crate::{Class, Failure, cgroup};
 
 /// Gives the created container what it may have.
-pub(crate) fn run(entry: &Entry) -> Result<(), Failure> {
+pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
     let input = |error: libgpuspec::Error| Failure::new(Class::Input, &error);
     let bytes = stdin::read(container::MAX_STATE).map_err(input)?;
     let state = container::State::parse(&bytes).map_err(input)?;
     let config = config(&state)?;
     let (request, notices) =
         request::read(&entry.rules(), &config).map_err(|error| Failure::new(Class::Request, &error))?;
-    tell(&notices);
+    report.tell(&notices);
     if request.is_empty() {
         return Ok(());
     }
-    give(entry, &request, &state, pid(&bytes))
+    give(entry, report, &request, &state, pid(&bytes))
 }
 
 fn config(state: &container::State) -> Result<Value, Failure> {
@@ -49,18 +50,24 @@ fn pid(state: &[u8]) -> i64 {
     state.and_then(|state| state.get("pid").and_then(Value::as_i64)).unwrap_or_default()
 }
 
-fn give(entry: &Entry, request: &Request, state: &container::State, pid: i64) -> Result<(), Failure> {
+fn give(
+    entry: &Entry,
+    report: &Report,
+    request: &Request,
+    state: &container::State,
+    pid: i64,
+) -> Result<(), Failure> {
     let failed = |class| move |reason: String| Failure { class, reason };
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     let created = Created::new(pid).map_err(failed(Class::Input))?;
-    let edits = edits(entry, request)?;
+    let edits = edits(entry, request, report)?;
     let dev = Root::open(&entry.dev_root).map_err(machine)?;
     let nodes = fill(&edits.device_nodes, &dev).map_err(|error| Failure::new(Class::Edit, &error))?;
     let host = Root::open("/".into()).map_err(machine)?;
     let outfit = Outfit::new(&host, &dev, &nodes, &edits.mounts, created.users())?;
     if entry.device_cgroup {
         let rules = rules(&nodes).and_then(|rules| cgroup::allow(&created, &rules));
-        tell(&rules.map_err(failed(Class::Cgroup))?);
+        report.tell(&rules.map_err(failed(Class::Cgroup))?);
     }
     // Told by the machine's own paths, which may mean others in the container's namespace.
     let path = state.root().map_err(|error| Failure::new(Class::Input, &error))?;
@@ -69,8 +76,8 @@ fn give(entry: &Entry, request: &Request, state: &container::State, pid: i64) ->
     // Root of the container's user namespace may not come this far: engines keep their trees from other users.
     let root = container::open(&path).map_err(container)?;
     created.become_root().map_err(failed(Class::Container))?;
-    tell(&outfit.put(&root).map_err(container)?);
-    hooks(root, &edits)
+    report.tell(&outfit.put(&root).map_err(container)?);
+    hooks(root, &edits, report)
 }
 
 fn rules(nodes: &[DeviceNode]) -> Result<Vec<Rule>, String> {
@@ -78,21 +85,22 @@ fn rules(nodes: &[DeviceNode]) -> Result<Vec<Rule>, String> {
 }
 
 /// What the specs' createContainer hooks would do, done here: the runtime has read its config already.
-fn hooks(root: Root, edits: &ContainerEdits) -> Result<(), Failure> {
+fn hooks(root: Root, edits: &ContainerEdits, report: &Report) -> Result<(), Failure> {
     let mut requests = Vec::new();
     for hook in &edits.hooks {
         match meaning(hook) {
             Some(request) => requests.push(request),
-            None => tell(&[Notice(format!("{}: a hook of another maker, not run at this stage", hook.path))]),
+            None => report
+                .tell(&[Notice(format!("{}: a hook of another maker, not run at this stage", hook.path))]),
         }
     }
     for request in &requests {
-        tell_undone(&apply::mount(&root, request));
+        tell_undone(&apply::mount(&root, request), report);
     }
     let work =
         move |root: &Root| requests.iter().flat_map(|request| apply::edit(root, request)).collect::<Vec<_>>();
     match sandbox::run(root, work) {
-        Ok(undone) => tell_undone(&undone),
+        Ok(undone) => tell_undone(&undone, report),
         Err(Lost::Deadline) => {
             let reason = format!("links and loader cache: not done after {:?}", sandbox::DEADLINE);
             return Err(Failure { class: Class::Container, reason });
@@ -102,6 +110,6 @@ fn hooks(root: Root, edits: &ContainerEdits) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell_undone(undone: &[apply::Undone]) {
-    undone.iter().for_each(|one| tell(std::slice::from_ref(&one.notice)));
+fn tell_undone(undone: &[apply::Undone], report: &Report) {
+    undone.iter().for_each(|one| report.tell(std::slice::from_ref(&one.notice)));
 }
