@@ -39,7 +39,7 @@ pub use machine::{Machine, MachineRoot, SettingsFile};
 pub use options::{LoaderKind, Options, Refused, RootKind, UnknownLoader, Wanted};
 pub use plan::plan;
 pub use preparation::{Bind, BindSource, Content, Farm, Loader, Node, NodeKind, Preparation, TreeEntry, Way};
-pub use prepare::{Failed, Order, prepare};
+pub use prepare::{Decided, Failed, Order, prepare, preview};
 pub use sandbox::Sandbox;
 pub use settings::Touch;
 pub use sources::Sources;

@@ -10,7 +10,7 @@ use super::manifest::{Manifest, Tree, Whose};
 use super::sandbox::{Sandbox, confined};
 use super::settings::{self, Touch};
 use super::state::{State, check_name};
-use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, Sources, Wanted};
+use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind, Sources, Wanted};
 use super::{guest, loader, plan, tree};
 use crate::apply::Request;
 use crate::cdi::ContainerEdits;
@@ -39,6 +39,8 @@ pub struct Order<'a> {
     pub loader: Option<LoaderKind>,
     /// Where its loader looks, if its root is an image.
     pub library_directory: Option<Utf8PathBuf>,
+    /// What becomes of its root; by its settings where nothing is said.
+    pub root_kind: Option<RootKind>,
     /// Whether it has a user namespace; by its settings where nothing is said.
     pub user_namespace: Option<bool>,
     /// Who is told of the additions to its settings.
@@ -91,12 +93,24 @@ pub fn prepare(
     Ok(preparation)
 }
 
+/// All that [`prepare`] knows before it does anything; nothing is done.
+pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Result<Decided, Failed> {
+    decide(host, order, sandbox)
+}
+
 /// All that is known before anything is done.
 #[derive(Debug)]
-struct Decided {
-    machine: Machine,
-    preparation: Preparation,
-    notices: Vec<Notice>,
+pub struct Decided {
+    /// The machine.
+    pub machine: Machine,
+    /// What its tree says of itself.
+    pub guest: Guest,
+    /// What this host has of what it is to be given.
+    pub sources: Sources,
+    /// What it is given.
+    pub preparation: Preparation,
+    /// What was odd.
+    pub notices: Vec<Notice>,
 }
 
 fn decide(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Result<Decided, Failed> {
@@ -120,13 +134,13 @@ fn decide(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Resu
     };
     let options = Options {
         loader: order.loader,
-        root: machine.root_kind(),
+        root: order.root_kind.unwrap_or_else(|| machine.root_kind()),
         user_namespace: order.user_namespace.unwrap_or_else(|| machine.has_user_namespace()),
         allowed_hooks: order.allowed_hooks.to_vec(),
     };
     let mut preparation = plan(&wanted, &guest, &options)?;
     notices.append(&mut preparation.notices);
-    Ok(Decided { machine, preparation, notices })
+    Ok(Decided { machine, guest, sources, preparation, notices })
 }
 
 fn inspect(

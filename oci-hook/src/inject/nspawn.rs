@@ -91,6 +91,7 @@ pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
         allowed_hooks: &asked.allowed_hooks,
         loader: asked.loader,
         library_directory: asked.library_directory.clone(),
+        root_kind: None,
         user_namespace: asked.user_namespace,
         settings: Some(if asked.no_touch { Touch::No } else { Touch::Yes }),
     };
