@@ -4,12 +4,14 @@ use anyhow::Result;
 use camino::Utf8Path;
 use clap::Args;
 use libgpuspec::Root;
+use libgpuspec::nspawn;
 use libgpuspec::render::nspawn::settings;
 use libgpuspec::root::{Durability, Kind};
 
 use super::dropin::{self, Present};
 use super::enable::foreign;
 use super::machine::{HostTree, Name};
+use super::sandbox::sandbox;
 use super::systemd;
 use crate::output::{self, Status};
 
@@ -40,6 +42,10 @@ impl Disable {
                 (Some(text), origin.is_some_and(|origin| origin.made_directory))
             }
         };
+        if systemd::has_ended(&host, &machine.unit())? {
+            // A stop that was cut short has left it.
+            output::notices(&nspawn::cleanup(&host, &machine.to_string(), sandbox)?);
+        }
         let prepared = host.directory(&machine.state())?.is_some();
         match &text {
             None => output::note(&format!("{}: not there", host.outside(&path))),
@@ -53,7 +59,7 @@ impl Disable {
         }
         if prepared {
             output::note(&format!(
-                "{machine} is prepared: it keeps its devices until it stops, and then all of them goes (`oci-hook-inject nspawn-cleanup --machine {machine}` if it does not run)"
+                "{machine} is prepared: it keeps its devices until it stops, and what was made ready for it goes then"
             ));
         } else {
             // A stop takes them back; one that was cut short did not.

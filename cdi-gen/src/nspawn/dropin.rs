@@ -92,6 +92,15 @@ pub(crate) fn rules_in(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.strip_prefix("DeviceAllow=")).collect()
 }
 
+/// The devices that these rules are for.
+pub(crate) fn devices_in(text: &str) -> Vec<String> {
+    rules_in(text)
+        .iter()
+        .filter_map(|rule| rule.rsplit_once(' '))
+        .map(|(device, _)| device.to_owned())
+        .collect()
+}
+
 /// Writes it; an error says what is missing where this is no host of systemd's.
 pub(crate) fn write(host: &Root, machine: &Name, text: &str) -> Result<Utf8PathBuf> {
     let path = machine.dropins("etc");

@@ -5,12 +5,15 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::cdi::ContainerEdits;
+use libgpuspec::nspawn::{self, Machine, MachineRoot, Order};
+use libgpuspec::render::nspawn::lines;
 use sha2::{Digest, Sha256};
 
 use super::asked::Asked;
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
-use super::{meant, systemd};
+use super::sandbox::sandbox;
+use super::{image, meant, systemd};
 use crate::hook;
 use crate::output::{self, Status};
 
@@ -52,7 +55,7 @@ impl Enable {
             Present::Nothing => !dropin::has_directory(&host, machine)?,
             Present::Ours { origin, .. } => origin.is_some_and(|origin| origin.made_directory),
         };
-        let asked = self.asked.absolute()?;
+        let asked = self.completed(&host)?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
@@ -63,13 +66,45 @@ impl Enable {
         let origin = Origin { asked, hook, required: self.required, no_touch: self.no_touch, made_directory };
         let text = dropin::text(machine, &origin, &rules, &fingerprint(&meant.edits)?)?;
         if self.dry_run {
-            return output::text(&format!("# {}\n{text}", machine.dropins("etc").join(dropin::NAME)));
+            let path = machine.dropins("etc").join(dropin::NAME);
+            let name = machine.to_string();
+            let order = meant.order(&origin.asked, &name);
+            return output::text(&format!("# {path}\n{text}{}", at_start(&host, &order)));
         }
         let path = dropin::write(&host, machine, &text)?;
         output::note(&format!("wrote {}", host.outside(&path)));
         systemd::reload(&host)?;
         self.tell_next(&host)?;
         Ok(Status::Done)
+    }
+
+    /// What is asked for, and for a disk image what its loader can be told without looking into it at each start.
+    fn completed(&self, host: &Root) -> Result<Asked> {
+        let mut asked = self.asked.absolute()?;
+        let machine = match (&asked.directory, &asked.image) {
+            (Some(_), _) => return Ok(asked),
+            (None, Some(path)) => Some(MachineRoot::Image(path.clone())),
+            (None, None) => match Machine::find(host, &self.machine.to_string()) {
+                Ok(machine) => Some(machine.root),
+                Err(libgpuspec::Error::Container(_)) => {
+                    let machine = &self.machine;
+                    output::warning(&format!(
+                        "no machine {machine} is here yet; a root that is elsewhere is named by --directory or --image"
+                    ));
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if let Some(MachineRoot::Image(path)) = machine
+            && asked.library_directory.is_none()
+            && asked.loader.as_deref().is_none_or(|loader| matches!(loader, "auto" | "overlay"))
+        {
+            let mut notices = Vec::new();
+            asked.library_directory = image::library_directory(&host.outside(&path), &mut notices)?;
+            output::notices(&notices);
+        }
+        Ok(asked)
     }
 
     fn tell_next(&self, host: &Root) -> Result<()> {
@@ -82,6 +117,19 @@ impl Enable {
             false => format!("next: machinectl start {machine}"),
         });
         Ok(())
+    }
+}
+
+/// What a start now would add to the machine's settings, as comments where that cannot be told.
+fn at_start(host: &Root, order: &Order<'_>) -> String {
+    let state = nspawn::state_directory(order.machine);
+    let lines =
+        nspawn::preview(host, order, sandbox).map_err(|error| libgpuspec::error::chain(&error)).and_then(
+            |decided| lines::lines(&decided.preparation, &state, b"").map_err(|error| error.to_string()),
+        );
+    match lines {
+        Ok(lines) => format!("\n# While it runs, in its settings:\n{lines}"),
+        Err(reason) => format!("\n# It could not be made ready now: {}\n", output::one_line(&reason)),
     }
 }
 

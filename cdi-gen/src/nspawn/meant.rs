@@ -1,8 +1,12 @@
 //! What is asked for, looked up: the specs' edits, what their hooks mean, and what the machine's unit must let through.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, anyhow};
 use camino::Utf8Path;
+use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, fill};
+use libgpuspec::nspawn::{MachineRoot, Order, Refused};
 use libgpuspec::render::nspawn::devices::{DeviceRule, device_allow, majors};
 use libgpuspec::{Notice, Root};
 
@@ -15,6 +19,8 @@ const MAX_DEVICES: u64 = 256 << 10;
 /// What the asked for comes to.
 pub(crate) struct Meant {
     pub(crate) edits: ContainerEdits,
+    requests: Vec<Request>,
+    unknown_hooks: Vec<String>,
 }
 
 /// The edits, or why there are none.
@@ -24,20 +30,40 @@ pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Meant, Vec<Strin
         Ok(edits) => edits,
         Err(reasons) => return Ok(Err(reasons.iter().map(ToString::to_string).collect())),
     };
-    let unknown = edits.hooks.iter().filter(|hook| oci_hook::meaning(hook).is_none());
-    let names = unknown.map(|hook| Utf8Path::new(&hook.path).file_name().unwrap_or(&hook.path).to_owned());
-    let refused: Vec<String> =
-        names.filter(|name| !asked.allowed_hooks.contains(name)).map(|name| refusal(&name)).collect();
-    Ok(if refused.is_empty() { Ok(Meant { edits }) } else { Err(refused) })
-}
-
-fn refusal(hook: &str) -> String {
-    format!(
-        "the spec runs `{hook}`, whose meaning is not known here; with --allow-hook {hook} the machine starts without what it does"
-    )
+    let (mut requests, mut unknown_hooks) = (Vec::new(), Vec::new());
+    for hook in &edits.hooks {
+        match oci_hook::meaning(hook) {
+            Some(request) => requests.push(request),
+            None => {
+                unknown_hooks.push(Utf8Path::new(&hook.path).file_name().unwrap_or(&hook.path).to_owned())
+            }
+        }
+    }
+    let refused = unknown_hooks.iter().filter(|name| !asked.allowed_hooks.contains(name));
+    let refused: Vec<String> = refused.map(|name| Refused::Hook(name.clone()).to_string()).collect();
+    Ok(if refused.is_empty() { Ok(Meant { edits, requests, unknown_hooks }) } else { Err(refused) })
 }
 
 impl Meant {
+    /// What is to be prepared for a machine of this name, by its settings but for what is asked for.
+    pub(crate) fn order<'a>(&'a self, asked: &'a Asked, name: &'a str) -> Order<'a> {
+        let directory = asked.directory.clone().map(MachineRoot::Directory);
+        Order {
+            machine: name,
+            root: directory.or_else(|| asked.image.clone().map(MachineRoot::Image)),
+            edits: &self.edits,
+            requests: &self.requests,
+            unknown_hooks: &self.unknown_hooks,
+            allowed_hooks: &asked.allowed_hooks,
+            // `auto` is none of them.
+            loader: asked.loader.as_deref().and_then(|word| word.parse().ok()),
+            library_directory: asked.library_directory.clone(),
+            root_kind: None,
+            user_namespace: asked.user_namespace.as_deref().map(|word| word == "yes"),
+            settings: None,
+        }
+    }
+
     /// The rules of the machine's unit; what cannot be told yet is.
     pub(crate) fn rules(&self, host: &Root) -> Result<(Vec<DeviceRule>, Vec<Notice>)> {
         let (mut nodes, mut notices) = (Vec::new(), Vec::new());
@@ -61,6 +87,11 @@ impl Meant {
             device_allow(&nodes, &majors(&devices)).map_err(|error| anyhow!("device node {error}"))?;
         Ok((rules, notices))
     }
+}
+
+/// The host's drivers of character devices, by their numbers.
+pub(crate) fn majors_of(host: &Root) -> Result<BTreeMap<i64, String>> {
+    Ok(majors(&host.read_text("/proc/devices".into(), MAX_DEVICES)?.unwrap_or_default()))
 }
 
 /// Tells why devices cannot be had.

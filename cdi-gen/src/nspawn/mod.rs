@@ -1,11 +1,14 @@
 //! `cdi-gen nspawn`: GPUs for machines of systemd-nspawn.
 
 mod asked;
+mod check;
 mod disable;
 mod dropin;
 mod enable;
+mod image;
 mod machine;
 mod meant;
+mod sandbox;
 mod status;
 mod systemd;
 
@@ -20,6 +23,7 @@ pub(crate) enum Nspawn {
     Enable(Box<enable::Enable>),
     Disable(disable::Disable),
     Status(status::StatusCommand),
+    Check(Box<check::Check>),
 }
 
 impl Nspawn {
@@ -28,6 +32,7 @@ impl Nspawn {
             Nspawn::Enable(command) => command.run(),
             Nspawn::Disable(command) => command.run(),
             Nspawn::Status(command) => command.run(),
+            Nspawn::Check(command) => command.run(),
         }
     }
 }

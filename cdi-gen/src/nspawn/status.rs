@@ -3,11 +3,14 @@
 use anyhow::Result;
 use clap::Args;
 use libgpuspec::Root;
+use libgpuspec::error::chain;
+use libgpuspec::nspawn::{self, Decided, Loader, Preparation, TREE};
 use serde::Serialize;
 
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::meant;
+use super::sandbox::sandbox;
 use crate::output::{self, Status};
 
 /// Says which machines have devices, and whether what `enable` wrote still fits them.
@@ -40,6 +43,9 @@ struct Report {
     not_let_through: Vec<String>,
     /// Why devices cannot be had.
     unresolved: Vec<String>,
+    /// What it would be given if it were started now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given: Option<Preparation>,
     /// What was odd.
     notices: Vec<String>,
 }
@@ -91,6 +97,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
         running: host.entry(&machine.registered())?.is_some(),
         not_let_through: Vec::new(),
         unresolved: Vec::new(),
+        given: None,
         notices: Vec::new(),
     };
     let (text, origin) = match dropin::present(host, machine)? {
@@ -117,6 +124,13 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
                 .filter(|rule| !present.contains(&format!("{} {}", rule.device, rule.access).as_str()));
             report.not_let_through = missing.flat_map(|rule| rule.names.clone()).collect();
             report.notices.extend(notices.into_iter().map(|notice| notice.0));
+            match nspawn::preview(host, &meant.order(&origin.asked, &report.machine), sandbox) {
+                Ok(Decided { preparation, notices, .. }) => {
+                    report.notices.extend(notices.into_iter().map(|notice| notice.0));
+                    report.given = Some(preparation);
+                }
+                Err(error) => report.notices.push(format!("cannot be made ready: {}", chain(&error))),
+            }
         }
     }
     report.asked = Some(origin);
@@ -144,6 +158,7 @@ fn words(report: &Report) -> String {
             if origin.required { "it does not start" } else { "it starts" }
         ));
     }
+    lines.extend(report.given.iter().flat_map(sight));
     if !report.not_let_through.is_empty() {
         let names = report.not_let_through.join(", ");
         lines.push(format!("  not let through by its unit: {names}; enable again"));
@@ -152,4 +167,27 @@ fn words(report: &Report) -> String {
         report.unresolved.iter().chain(&report.notices).map(|line| format!("  {}", output::one_line(line))),
     );
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// What the machine will see.
+fn sight(given: &Preparation) -> Vec<String> {
+    let nodes: Vec<&str> = given.nodes.iter().map(|node| node.path.as_str()).collect();
+    let libraries = given.tree.iter().filter(|entry| entry.at.starts_with("lib")).count();
+    let loader = match &given.loader {
+        Loader::Cache(_) => "its loader's cache lists them while it runs".to_owned(),
+        Loader::Overlay(farms) => {
+            let directories: Vec<&str> = farms.iter().map(|farm| farm.directory.as_str()).collect();
+            format!("links to them are laid over {}", directories.join(", "))
+        }
+        Loader::Environment => "LD_LIBRARY_PATH names them".to_owned(),
+        Loader::Nothing => "its loader is told nothing".to_owned(),
+    };
+    let mut lines = vec![
+        format!("  nodes: {}", if nodes.is_empty() { "none".to_owned() } else { nodes.join(", ") }),
+        format!("  libraries: {libraries} names in {TREE}/lib; {loader}"),
+    ];
+    let variables: Vec<String> =
+        given.environment.iter().map(|(name, value)| output::one_line(&format!("{name}={value}"))).collect();
+    lines.extend((!variables.is_empty()).then(|| format!("  variables: {}", variables.join(" "))));
+    lines
 }

@@ -1,0 +1,157 @@
+//! `cdi-gen nspawn check`: whether a machine will find its devices, before it is started.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow, bail};
+use camino::Utf8Path;
+use clap::Args;
+use libgpuspec::nspawn::findings::{Checked, DevicePolicy, Finding, Severity, check};
+use libgpuspec::nspawn::{self, Decided, Failed, MachineRoot, guest};
+use libgpuspec::root::Kind;
+use libgpuspec::{Notice, Root};
+use oci_hook::sandbox as confined;
+use serde::Serialize;
+
+use super::asked::Asked;
+use super::dropin::{self, Present};
+use super::machine::{HostTree, Name};
+use super::sandbox::sandbox;
+use super::{image, meant};
+use crate::output::{self, Status};
+use crate::specs::absolute;
+
+/// Says whether a machine will find its devices: C library, architecture, libraries that are missing, device policy.
+///
+/// Each finding names what helps. Exit status 0 if nothing keeps a device from being used, 4 if a device does not
+/// resolve, 5 if something does.
+#[derive(Debug, Args)]
+#[command(mut_arg("devices", |argument| argument.required(false)))]
+pub(crate) struct Check {
+    /// The machine by its name, or its root: a directory or a disk image
+    #[arg(value_name = "MACHINE|DIR|IMAGE")]
+    target: String,
+    // [default: what the machine is enabled for]
+    #[command(flatten)]
+    asked: Asked,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    host: HostTree,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: String,
+    findings: Vec<Finding>,
+    notices: Vec<String>,
+}
+
+impl Check {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let host = self.host.open()?;
+        let (name, mut asked, dropin) = self.asked(&host)?;
+        if asked.devices.is_empty() {
+            bail!("{}: not enabled, so name what to check for by --device", self.target);
+        }
+        let mut notices = Vec::new();
+        if let Some(file) = asked.image.clone()
+            && asked.library_directory.is_none()
+        {
+            asked.library_directory = image::library_directory(&file, &mut notices)?;
+        }
+        let meant = match meant::find(&asked)? {
+            Ok(meant) => meant,
+            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        };
+        let mut findings = match nspawn::preview(&host, &meant.order(&asked, &name), sandbox) {
+            Ok(decided) => judge(&host, &decided, dropin.as_deref(), &mut notices)?,
+            // What is missing is a finding; that nothing can be looked at is an error.
+            Err(error @ Failed::Missing(_)) => vec![Finding {
+                severity: Severity::Failure,
+                what: libgpuspec::error::chain(&error),
+                remedy: "cdi-gen generate --install makes the specification anew".to_owned(),
+            }],
+            Err(error) => return Err(error.into()),
+        };
+        findings.sort();
+        let report = Report {
+            machine: self.target.clone(),
+            findings,
+            notices: notices.into_iter().map(|notice| notice.0).collect(),
+        };
+        if self.json {
+            output::text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+        } else {
+            output::text(&words(&report))?;
+        }
+        let fails = report.findings.iter().any(|finding| finding.severity == Severity::Failure);
+        Ok(if fails { Status::Stale } else { Status::Done })
+    }
+
+    /// The machine's name, what is asked for it, and its drop-in's text.
+    fn asked(&self, host: &Root) -> Result<(String, Asked, Option<String>)> {
+        let typed = self.asked.absolute()?;
+        if self.target.contains('/') {
+            let path = absolute(Utf8Path::new(&self.target))?;
+            let name = "check".to_owned();
+            return Ok(match host.target(&path)?.map(|entry| entry.kind) {
+                None => bail!("{path}: no such directory or image"),
+                Some(Kind::Directory) => (name, Asked { directory: Some(path), ..typed }, None),
+                Some(_) => (name, Asked { image: Some(path), ..typed }, None),
+            });
+        }
+        let machine: Name = self.target.parse()?;
+        let Present::Ours { text, origin } = dropin::present(host, &machine)? else {
+            return Ok((machine.to_string(), typed, None));
+        };
+        let enabled = origin.map(|origin| origin.asked).unwrap_or_default();
+        let asked = if typed.devices.is_empty() { enabled } else { typed };
+        Ok((machine.to_string(), asked, Some(text)))
+    }
+}
+
+fn judge(
+    host: &Root,
+    decided: &Decided,
+    dropin: Option<&str>,
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<Finding>> {
+    notices.extend(decided.notices.iter().cloned());
+    let policy = match dropin {
+        None => None,
+        Some(text) => {
+            Some(DevicePolicy { devices: dropin::devices_in(text), majors: meant::majors_of(host)? })
+        }
+    };
+    let libraries = match &decided.machine.root {
+        MachineRoot::Image(_) => BTreeSet::new(),
+        MachineRoot::Directory(path) => {
+            let (root, known) = (Root::open(&host.outside(path))?, decided.guest.clone());
+            let looked = confined::run(root, move |root| guest::libraries(root, &known));
+            let (libraries, told) =
+                looked.map_err(|lost| anyhow!("{path}: looking for its libraries: {lost:?}"))?;
+            notices.extend(told);
+            libraries
+        }
+    };
+    Ok(check(&Checked {
+        preparation: &decided.preparation,
+        guest: &decided.guest,
+        sources: &decided.sources,
+        libraries: &libraries,
+        policy: policy.as_ref(),
+    }))
+}
+
+fn words(report: &Report) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for Finding { severity, what, remedy } in &report.findings {
+        lines.push(output::one_line(&format!("{severity}: {what}; {remedy}")));
+    }
+    lines.extend(report.notices.iter().map(|notice| output::one_line(&format!("note: {notice}"))));
+    if lines.is_empty() {
+        lines.push(format!("{}: nothing stands in the way", report.machine));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}

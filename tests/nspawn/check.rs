@@ -1,0 +1,121 @@
+//! `cdi-gen nspawn check`, `status` and `enable` of machines that are there to be looked at.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use crate::tree::Tree;
+
+const HOST: &str = r#"
+etc/systemd/system dir
+run dir
+m/etc/ld.so.cache cache x86-64:/lib/x86_64-linux-gnu:libc.so.6
+m/usr/bin/sh elf64 interp=/lib64/ld-linux-x86-64.so.2 needs=libc.so.6
+m/lib64/ld-linux-x86-64.so.2 elf64 soname=ld-linux-x86-64.so.2
+m/lib/x86_64-linux-gnu/libc.so.6 elf64 soname=libc.so.6 defines=GLIBC_2.2.5,GLIBC_2.36
+var/lib/machines/m -> ../../../m
+var/lib/machines/i.raw "an image"
+driver/libold.so.1 elf64 soname=libold.so.1 needs=libc.so.6 wants=GLIBC_2.9
+driver/libnew.so.1 elf64 soname=libnew.so.1 needs=libc.so.6 wants=GLIBC_2.99
+"#;
+
+const SPEC: &str = r#"{"cdiVersion": "0.6.0", "kind": "v.com/c", "containerEdits": {"env": ["A=B"]}, "devices": [
+  {"name": "old", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "HERE/driver/libold.so.1", "containerPath": "/x/libold.so.1"}]}},
+  {"name": "new", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "HERE/driver/libnew.so.1", "containerPath": "/x/libnew.so.1"}]}},
+  {"name": "gone", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "/no/such.so", "containerPath": "/x/no.so"}]}}]}"#;
+
+/// Mounts the tree of the machine `m` in an image's place.
+const DISSECT: &str = "#!/bin/sh
+case $1 in
+--mount) [ \"$2 $3\" = \"--read-only $IMAGE\" ] && exec mount --bind \"$TREE\" \"$4\"; echo 'no such image' >&2; exit 1 ;;
+--umount) exec umount \"$2\" ;;
+esac
+";
+
+fn place() -> Tree {
+    let tree = Tree::build(HOST);
+    fs::create_dir(tree.path().join("cdi")).unwrap();
+    fs::write(tree.path().join("cdi/v.json"), SPEC.replace("HERE", tree.path().as_str())).unwrap();
+    tree
+}
+
+fn nspawn(tree: &Tree, words: &str) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cdi-gen"));
+    command.arg("nspawn").args(words.replace("HERE", tree.path().as_str()).split_whitespace());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn a_machine_is_judged_before_it_is_started() {
+    let tree = place();
+    let check = |words: &str| nspawn(&tree, &format!("check HERE/m --spec-dir HERE/cdi {words}"));
+    let (status, stdout, stderr) = check("--device v.com/c=old");
+    assert_eq!(status, Some(0), "{stdout}{stderr}");
+    assert!(stdout.ends_with("nothing stands in the way\n"), "{stdout}");
+    let (status, stdout, _) = check("--device v.com/c=new");
+    assert!(status == Some(0) && stdout.contains("libnew.so.1: needs glibc 2.99"), "{stdout}");
+    let (status, stdout, _) = check("--device v.com/c=gone --json");
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &report["findings"][0]["severity"]), (Some(5), &"failure".into()));
+    assert!(report["findings"][0]["what"].as_str().unwrap().starts_with("/no/such.so: "), "{stdout}");
+    assert_eq!(check("--device v.com/c=none").0, Some(4));
+    assert_eq!(check("").0, Some(1));
+    assert_eq!(nspawn(&tree, "check HERE/none --device v.com/c=old").0, Some(1));
+    assert_eq!(nspawn(&tree, "check no_name --device v.com/c=old").0, Some(1));
+}
+
+#[test]
+fn status_says_what_a_machine_will_see() {
+    let tree = place();
+    // Of a host elsewhere: its files are below its root, and so are those that the spec names.
+    let spec = SPEC.replace("HERE", "").replace(r#""deviceNodes": [{"path": "/dev/null"}], "#, "");
+    fs::write(tree.path().join("cdi/v.json"), spec).unwrap();
+    let enable =
+        "enable --root HERE m --spec-dir HERE/cdi --device v.com/c=old --hook-path /usr/bin/oci-hook-inject";
+    let (status, stdout, stderr) = nspawn(&tree, &format!("{enable} --dry-run"));
+    assert_eq!(status, Some(0), "{stderr}");
+    let said = "\n# While it runs, in its settings:\n[Exec]\nEnvironment=A=B\n";
+    assert!(
+        stdout.contains(said) && stdout.contains("\nBindReadOnly=/run/gpuspec/nspawn/m/tree:/run/gpuspec\n"),
+        "{stdout}"
+    );
+    let (status, _, stderr) = nspawn(&tree, enable);
+    assert_eq!(status, Some(0), "{stderr}");
+    let (status, stdout, _) = nspawn(&tree, "status --root HERE");
+    let expected = "m: enabled, not running\n  devices: v.com/c=old\n  without them: it starts\n  nodes: none\n  libraries: 1 names in \
+                    /run/gpuspec/lib; its loader's cache lists them while it runs\n  variables: A=B\n";
+    assert!(status == Some(0) && stdout.starts_with(expected), "{stdout}");
+}
+
+#[test]
+fn an_image_is_looked_into_once() {
+    let tree = place();
+    let dissect = tree.path().join("bin/systemd-dissect");
+    fs::create_dir(dissect.parent().unwrap()).unwrap();
+    fs::write(&dissect, DISSECT).unwrap();
+    fs::set_permissions(&dissect, fs::Permissions::from_mode(0o755)).unwrap();
+    let enable = |image: &str| {
+        let entered = "mount -n -t tmpfs -o mode=0755 run /run; status=0; \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; exit $status";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-euc", entered, "sh"]);
+        let words = "nspawn enable --root HERE i --spec-dir HERE/cdi --device v.com/c=old --dry-run --hook-path /usr/bin/oci-hook-inject";
+        command.arg(env!("CARGO_BIN_EXE_cdi-gen"));
+        command.args(words.replace("HERE", tree.path().as_str()).split_whitespace());
+        command.env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", dissect.parent().unwrap()));
+        command.env("IMAGE", tree.path().join(image)).env("TREE", tree.path().join("m"));
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    };
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: needs unshare(1) and CAP_SYS_ADMIN");
+        return;
+    }
+    let (status, stdout, stderr) = enable("var/lib/machines/i.raw");
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stdout.contains(" --library-directory=/lib/x86_64-linux-gnu\n"), "{stdout}{stderr}");
+    assert!(!stdout.contains("/run/gpuspec/image"), "{stdout}");
+    let (status, stdout, stderr) = enable("other.raw");
+    assert!(status == Some(0) && !stdout.contains("library-directory"), "{stdout}");
+    assert!(stderr.contains("no such image; name the directory"), "{stderr}");
+}
