@@ -11,6 +11,8 @@ mod elf;
 #[path = "support/rootfs.rs"]
 #[allow(dead_code)]
 mod rootfs;
+#[path = "nspawn/run.rs"]
+mod run;
 #[path = "support/tree.rs"]
 mod tree;
 

@@ -12,13 +12,14 @@ use crate::specs;
 
 /// The documented exit statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Status {
-    Done = 0,
-    Failed = 1,
-    NoGpu = 3,
-    Invalid = 4,
-    Stale = 5,
+    Done,
+    Failed,
+    NoGpu,
+    Invalid,
+    Stale,
+    /// That of a program that was run.
+    Of(u8),
 }
 
 impl Status {
@@ -33,7 +34,14 @@ impl Status {
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        ExitCode::from(status as u8)
+        ExitCode::from(match status {
+            Status::Done => 0,
+            Status::Failed => 1,
+            Status::NoGpu => 3,
+            Status::Invalid => 4,
+            Status::Stale => 5,
+            Status::Of(program) => program,
+        })
     }
 }
 

@@ -1,21 +1,27 @@
 //! `cdi-gen nspawn`: GPUs for machines of systemd-nspawn.
 
+mod args;
 mod asked;
 mod check;
+mod command;
 mod disable;
 mod dropin;
 mod enable;
 mod image;
 mod machine;
+mod masked;
 mod meant;
+mod run;
 mod sandbox;
 mod status;
 mod systemd;
 
 use anyhow::Result;
 use clap::Subcommand;
+use libgpuspec::Root;
+use libgpuspec::nspawn::{self, Order, Preparation};
 
-use crate::output::Status;
+use crate::output::{self, Status};
 
 /// Gives machines of systemd-nspawn the devices of CDI specs
 #[derive(Debug, Subcommand)]
@@ -23,6 +29,8 @@ pub(crate) enum Nspawn {
     Enable(Box<enable::Enable>),
     Disable(disable::Disable),
     Status(status::StatusCommand),
+    Run(run::Run),
+    Args(Box<args::ArgsCommand>),
     Check(Box<check::Check>),
 }
 
@@ -32,7 +40,17 @@ impl Nspawn {
             Nspawn::Enable(command) => command.run(),
             Nspawn::Disable(command) => command.run(),
             Nspawn::Status(command) => command.run(),
+            Nspawn::Run(command) => command.run(),
+            Nspawn::Args(command) => command.run(),
             Nspawn::Check(command) => command.run(),
         }
     }
+}
+
+/// Makes a machine ready, and tells what was odd.
+fn prepared(host: &Root, order: &Order<'_>) -> Result<Preparation> {
+    let mut notices = Vec::new();
+    let prepared = nspawn::prepare(host, order, sandbox::sandbox, &mut notices);
+    output::notices(&notices);
+    Ok(prepared?)
 }

@@ -1,0 +1,95 @@
+//! `cdi-gen nspawn args`: devices as arguments of systemd-nspawn, for scripts.
+
+use anyhow::Result;
+use clap::Args;
+use libgpuspec::Root;
+use libgpuspec::nspawn::{self, LoaderKind, Order, RootKind};
+use libgpuspec::render::nspawn::flat;
+
+use super::asked::Asked;
+use super::machine::Name;
+use super::meant;
+use super::sandbox::sandbox;
+use crate::output::{self, Status};
+
+/// The name of a machine that has none, for whom no settings file speaks.
+const NAMELESS: &str = "args";
+
+/// Prints arguments by which systemd-nspawn gives a machine devices, one a line.
+///
+/// Nothing is made for them and nothing has to be taken back, so not all can be had: what cannot be is told on
+/// stderr; `cdi-gen nspawn run` has all. The machine's loader is told by LD_LIBRARY_PATH. systemd-nspawn drops mounts
+/// and variables of a settings file where its command line has some.
+#[derive(Debug, Args)]
+#[command(mut_arg("directory", |argument| argument.visible_alias("root")))]
+pub(crate) struct ArgsCommand {
+    /// The machine, if it has its root by its name
+    #[arg(long, value_name = "MACHINE", required_unless_present_any = ["directory", "image"], conflicts_with_all = ["directory", "image"])]
+    machine: Option<Name>,
+    #[command(flatten)]
+    asked: Asked,
+    /// For a machine that is booted (--boot): its services and shells have the variables too
+    #[arg(long)]
+    boot: bool,
+    /// One line, quoted for a shell: eval "set -- $(cdi-gen nspawn args --shell …)"
+    #[arg(long)]
+    shell: bool,
+}
+
+impl ArgsCommand {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let asked = self.asked.absolute()?;
+        let meant = match meant::find(&asked)? {
+            Ok(meant) => meant,
+            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        };
+        let name = self.machine.as_ref().map_or(NAMELESS.to_owned(), ToString::to_string);
+        let order = meant.order(&asked, &name);
+        let order = Order {
+            loader: order.loader.or(Some(LoaderKind::Environment)),
+            root_kind: Some(RootKind::ReadOnly),
+            // Unlike the unit, the program gives a machine one only if it is told to.
+            user_namespace: order.user_namespace.or(Some(false)),
+            ..order
+        };
+        let decided = nspawn::preview(&Root::open("/".into())?, &order, sandbox)?;
+        output::notices(&decided.notices);
+        let (arguments, left_out) = flat::arguments(&decided.preparation, self.boot.then_some(""))?;
+        output::notices(&left_out);
+        let text = if self.shell {
+            let quoted: Vec<String> = arguments.iter().map(|argument| shell_word(argument)).collect();
+            quoted.join(" ") + "\n"
+        } else {
+            arguments.iter().map(|argument| format!("{argument}\n")).collect()
+        };
+        output::text(&text)
+    }
+}
+
+/// A word as a POSIX shell takes it back.
+fn shell_word(word: &str) -> String {
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || "-_=+:,./@%".contains(one);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell_where_they_must_be() {
+        let cases = [
+            ("--bind=/a:/b", "--bind=/a:/b"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("$x", "'$x'"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(shell_word(word), expected);
+        }
+    }
+}

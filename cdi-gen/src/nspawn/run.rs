@@ -1,0 +1,250 @@
+//! `cdi-gen nspawn run`: systemd-nspawn with devices, and nothing left of them afterwards.
+
+use std::io::IsTerminal;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Parser};
+use libgpuspec::Root;
+use libgpuspec::nspawn::{self, Machine, MachineRoot, Order, RootKind};
+use libgpuspec::render::nspawn::lines;
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::asked::Asked;
+use super::command::Command;
+use super::image;
+use super::masked;
+use super::meant;
+use super::sandbox::sandbox;
+use crate::output::{self, Status};
+use crate::specs::absolute;
+
+const PROGRAM: &str = "systemd-nspawn";
+
+/// Runs systemd-nspawn with devices: options of both, in any order, then -- and the command.
+///
+/// The machine's tree stays as it is. What is made for it lies below /run/gpuspec/nspawn/run-… until it ends.
+/// Mounts and variables of the machine's settings file count too, though systemd-nspawn drops them where its
+/// command line has some. The exit status is systemd-nspawn's; 4 also if a device does not resolve.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    flags: Flags,
+    /// Options of systemd-nspawn, then -- and a command, or with --boot arguments of the machine's systemd
+    #[arg(value_name = "NSPAWN OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// The options that are ours.
+#[derive(Debug, Clone, Default, Args)]
+struct Flags {
+    /// A device of a CDI spec; may be given several times
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME")]
+    devices: Vec<String>,
+    /// A spec directory, lowest precedence first; may be given several times
+    /// [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    spec_directories: Vec<Utf8PathBuf>,
+    /// How the machine's loader finds the libraries [default: by what its root is]
+    #[arg(long, value_parser = ["auto", "overlay", "environment", "none"])]
+    loader: Option<String>,
+    /// Go on without what a spec's hook of this name does, where its meaning is not known here
+    #[arg(long = "allow-hook", value_name = "NAME")]
+    allowed_hooks: Vec<String>,
+    /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
+    #[arg(long, value_name = "DIR")]
+    library_directory: Option<Utf8PathBuf>,
+}
+
+/// Those of them that stand among systemd-nspawn's.
+#[derive(Debug, Parser)]
+#[command(name = "cdi-gen nspawn run")]
+struct Among {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+const OURS: [&str; 5] = ["--device", "--spec-dir", "--loader", "--allow-hook", "--library-directory"];
+
+/// Which words before `--` are ours, and the others.
+fn sorted(words: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            others.push(word.clone());
+            others.extend(rest.cloned());
+            break;
+        }
+        let (name, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+        match OURS.contains(&name) {
+            true => {
+                ours.push(word.clone());
+                ours.extend(value.is_none().then(|| rest.next().cloned()).flatten());
+            }
+            false => others.push(word.clone()),
+        }
+    }
+    (ours, others)
+}
+
+impl Run {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let (ours, others) = sorted(&self.words);
+        let among = Among::parse_from(std::iter::once("cdi-gen nspawn run".to_owned()).chain(ours)).flags;
+        let mut asked = asked(&self.flags, among)?;
+        let command = Command::new(&others);
+        if command.settings.as_deref() == Some("override") {
+            bail!(
+                "--settings=override: the machine's settings file would take the place of its devices; leave it out"
+            );
+        }
+        let host = Root::open("/".into())?;
+        sweep(&host)?;
+        let machine = machine(&host, &command)?;
+        if let (MachineRoot::Image(image), None) = (&machine.root, &asked.library_directory) {
+            let mut notices = Vec::new();
+            asked.library_directory = image::library_directory(image, &mut notices)?;
+            output::notices(&notices);
+        }
+        let meant = match meant::find(&asked)? {
+            Ok(meant) => meant,
+            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        };
+        let name = format!("run-{}", std::process::id());
+        let order = Order {
+            root: Some(machine.root.clone()),
+            // Its tree stays as it is.
+            root_kind: Some(RootKind::ReadOnly),
+            user_namespace: Some(masked::user_namespace(&command, machine.settings.as_ref())),
+            ..meant.order(&asked, &name)
+        };
+        // From here on a signal is the machine's, and ends nothing here.
+        let mut signals =
+            Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM]).context("asking for signals")?;
+        let preparation = super::prepared(&host, &order)?;
+        let booted = masked::command_line(&command, machine.settings.as_ref());
+        let arguments = lines::arguments(&preparation, &nspawn::state_directory(&name), booted.as_deref());
+        let ended = arguments.map_err(anyhow::Error::from).and_then(|arguments| {
+            let masked = masked::arguments(&command, machine.settings.as_ref(), &arguments);
+            let mut nspawn = std::process::Command::new(PROGRAM);
+            nspawn.args(&command.options).args(masked).args(arguments);
+            if !command.words.is_empty() {
+                nspawn.arg("--").args(&command.words);
+            }
+            let mut child = nspawn.spawn().with_context(|| PROGRAM.to_owned())?;
+            wait(&mut child, &mut signals)
+        });
+        output::notices(&nspawn::cleanup(&host, &name, sandbox)?);
+        Ok(Status::Of(code(ended?)))
+    }
+}
+
+/// The machine that a command line of systemd-nspawn means, and its settings file by the name that it would have.
+fn machine(host: &Root, command: &Command) -> Result<Machine> {
+    let name = command.machine.as_deref();
+    let root = match (&command.directory, &command.image) {
+        (Some(path), _) => MachineRoot::Directory(absolute(path.as_str().into())?),
+        (None, Some(path)) => MachineRoot::Image(absolute(path.as_str().into())?),
+        (None, None) => match name {
+            Some(name) => return Ok(Machine::find(host, name)?),
+            // That is what it takes then.
+            None => MachineRoot::Directory(absolute(".".into())?),
+        },
+    };
+    let own = root.path().file_name().unwrap_or_default();
+    let own = own.strip_suffix(".raw").unwrap_or(own);
+    // Letters that no machine's name has are left out of a directory's.
+    let own: String =
+        own.chars().filter(|one| one.is_ascii_alphanumeric() || matches!(one, '-' | '.')).collect();
+    Ok(Machine::with_root(host, name.unwrap_or(&own), root)?)
+}
+
+/// What both say, paths made to mean the same from everywhere.
+fn asked(first: &Flags, among: Flags) -> Result<Asked> {
+    let mut devices = first.devices.clone();
+    devices.extend(among.devices);
+    if devices.is_empty() {
+        bail!("no device: name one by --device, as vendor.com/class=name");
+    }
+    let Flags { mut spec_directories, mut allowed_hooks, .. } = first.clone();
+    spec_directories.extend(among.spec_directories);
+    allowed_hooks.extend(among.allowed_hooks);
+    Asked {
+        devices,
+        spec_directories,
+        allowed_hooks,
+        loader: among.loader.or(first.loader.clone()),
+        library_directory: among.library_directory.or(first.library_directory.clone()),
+        ..Asked::default()
+    }
+    .absolute()
+}
+
+/// Until systemd-nspawn has ended, signals to this process go to it.
+fn wait(child: &mut Child, signals: &mut Signals) -> Result<ExitStatus> {
+    let pid = Pid::from_child(child);
+    // What a terminal sends, it sends to both.
+    let from_terminal = std::io::stdin().is_terminal();
+    for number in signals.forever() {
+        if let Some(status) = child.try_wait().with_context(|| PROGRAM.to_owned())? {
+            return Ok(status);
+        }
+        let signal = match number {
+            SIGHUP => Signal::HUP,
+            SIGTERM => Signal::TERM,
+            SIGINT if !from_terminal => Signal::INT,
+            SIGQUIT if !from_terminal => Signal::QUIT,
+            _ => continue,
+        };
+        // It may have ended since: then there is nobody to tell.
+        let _ = kill_process(pid, signal);
+    }
+    Ok(child.wait()?)
+}
+
+/// As a shell has it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// Takes back what was made for runs that were killed before they could.
+fn sweep(host: &Root) -> Result<()> {
+    for (name, _) in host.list(nspawn::STATES.into())?.unwrap_or_default() {
+        let Some(process) = name.strip_prefix("run-") else { continue };
+        let is_number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number && host.entry(&Utf8Path::new("/proc").join(process))?.is_none() {
+            output::notices(&nspawn::cleanup(host, &name, sandbox)?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn options_of_both_may_be_mixed_up_to_the_dashes() {
+        let cases = [
+            ("-D /m --device a -b", "--device a", "-D /m -b"),
+            ("--device=a -D /m -- ls --device b", "--device=a", "-D /m -- ls --device b"),
+            ("-D /m --spec-dir /x --loader overlay", "--spec-dir /x --loader overlay", "-D /m"),
+            ("-D /m --device", "--device", "-D /m"),
+            ("--devices a", "", "--devices a"),
+        ];
+        for (line, ours, others) in cases {
+            assert_eq!(sorted(&words(line)), (words(ours), words(others)), "{line}");
+        }
+    }
+}
