@@ -179,3 +179,51 @@ fn arguments_need_nothing_made() {
     assert_eq!(stdout.lines().count(), 2);
     assert_eq!(place.machine(), before);
 }
+
+#[test]
+fn a_bundle_is_made_out_of_another_and_taken_back() {
+    let Some(place) = Place::new() else { return };
+    fs::create_dir(place.path("in")).unwrap();
+    let config = r#"{"ociVersion": "1.1.0", "process": {"args": ["sh"], "env": ["A=0"]}, "root": {"path": "../m"},
+        "hooks": {"poststop": [{"path": "/x"}]}, "future": 1}"#;
+    fs::write(place.path("in/config.json"), config).unwrap();
+    let before = place.machine();
+    let (status, stdout, stderr) = place.cdi_gen("bundle", "HERE/in HERE/out --device v.com/c=all", "");
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stderr.contains("hooks.poststop: left out") && stderr.contains("future: left out"), "{stderr}");
+    let made: serde_json::Value = serde_json::from_str(&place.text("out/config.json")).unwrap();
+    let state = stdout.lines().find_map(|line| line.strip_suffix("/manifest.json")).unwrap();
+    assert!(state.starts_with("/run/gpuspec/nspawn/bundle-"), "{stdout}");
+    let (root, libraries) = (format!("{}/m", place.here()), "/lib/x86_64-linux-gnu");
+    let expected = serde_json::json!({
+        "ociVersion": "1.0.0",
+        "process": {"args": ["sh"], "env": ["A=B"]},
+        "root": {"path": root},
+        "mounts": [
+            {"destination": "/run/gpuspec", "source": format!("{state}/tree"), "options": ["rbind"]},
+            {"destination": "/dev/null", "source": "/dev/null", "options": ["rbind"]},
+            {"destination": libraries, "type": "overlay", "source": "overlay",
+             "options": [format!("lowerdir={state}/farm/0:{root}{libraries}")]},
+        ],
+    });
+    assert_eq!(made, expected);
+    assert_eq!(place.machine(), before);
+    assert_eq!(place.text("in/config.json"), config);
+
+    let (status, stdout, stderr) = place.cdi_gen("bundle", "--remove HERE/out", "");
+    assert_eq!((status, stdout.as_str()), (Some(0), NOTHING_LEFT), "{stderr}");
+    assert!(!place.path("out").exists());
+    assert_eq!(place.cdi_gen("bundle", "--remove HERE/in", "").0, Some(4), "another's");
+    assert_eq!(place.text("in/config.json"), config);
+    for (words, expected) in [
+        ("HERE/in HERE/in --device v.com/c=all", 1),
+        ("HERE/in HERE/out", 2),
+        ("HERE/in --device v.com/c=all", 2),
+        ("HERE/m HERE/out --device v.com/c=all", 1),
+        ("HERE/in HERE/out --device v.com/c=none", 4),
+    ] {
+        let (status, stdout, stderr) = place.cdi_gen("bundle", words, "");
+        assert_eq!((status, stdout.as_str()), (Some(expected), NOTHING_LEFT), "{words}: {stderr}");
+        assert!(!place.path("out").exists(), "{words}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod args;
 mod asked;
+mod bundle;
 mod check;
 mod command;
 mod disable;
@@ -32,6 +33,7 @@ pub(crate) enum Nspawn {
     Run(run::Run),
     Args(Box<args::ArgsCommand>),
     Check(Box<check::Check>),
+    Bundle(Box<bundle::Bundle>),
 }
 
 impl Nspawn {
@@ -43,6 +45,7 @@ impl Nspawn {
             Nspawn::Run(command) => command.run(),
             Nspawn::Args(command) => command.run(),
             Nspawn::Check(command) => command.run(),
+            Nspawn::Bundle(command) => command.run(),
         }
     }
 }

@@ -1,0 +1,142 @@
+//! `cdi-gen nspawn bundle`: an OCI bundle that systemd-nspawn takes, with devices.
+
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use libgpuspec::Root;
+use libgpuspec::nspawn::{self, MachineRoot, Order, RootKind};
+use libgpuspec::render::nspawn::bundle;
+use libgpuspec::root::Durability;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::asked::Asked;
+use super::meant;
+use super::sandbox::sandbox;
+use crate::output::{self, Status};
+use crate::specs::absolute;
+
+/// Most bytes of a config; a hundred times the largest seen.
+const MAX_CONFIG: u64 = 16 << 20;
+const CONFIG: &str = "config.json";
+
+/// Makes a bundle for systemd-nspawn --oci-bundle= out of another, with devices; the other stays as it is.
+///
+/// The new one has a config.json alone, for the other's root. It holds until the machine's next boot, or until
+/// --remove: what it names lies below /run/gpuspec/nspawn/bundle-…. systemd-nspawn reads little of such configs: what is
+/// lost is told. Exit status 4 if a device does not resolve.
+#[derive(Debug, Args)]
+#[command(mut_arg("devices", |argument| argument.required(false).required_unless_present("remove")))]
+pub(crate) struct Bundle {
+    /// The bundle that there is; with --remove the one that was made
+    #[arg(value_name = "IN")]
+    bundle: Utf8PathBuf,
+    /// The directory to be made, or to be written to
+    #[arg(value_name = "OUT", required_unless_present = "remove", conflicts_with = "remove")]
+    made: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    asked: Asked,
+    /// Take a bundle back that was made so
+    #[arg(long)]
+    remove: bool,
+}
+
+impl Bundle {
+    pub(crate) fn run(&self) -> Result<Status> {
+        let host = Root::open("/".into())?;
+        match &self.made {
+            Some(made) => self.make(&host, &absolute(made)?),
+            None => remove(&host, &absolute(&self.bundle)?),
+        }
+    }
+
+    fn make(&self, host: &Root, made: &Utf8Path) -> Result<Status> {
+        let from = absolute(&self.bundle)?;
+        if host.resolve(&from)? == host.resolve(made)? {
+            bail!("{made}: both the bundle that there is and the one to be made");
+        }
+        let asked = self.asked.absolute()?;
+        let meant = match meant::find(&asked)? {
+            Ok(meant) => meant,
+            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        };
+        let path = from.join(CONFIG);
+        let Some(bytes) = host.read(&path, MAX_CONFIG)? else { bail!("{path}: no such file") };
+        let mut config: Value = serde_json::from_slice(&bytes).with_context(|| path.to_string())?;
+        let root = root(host, &from, &mut config)?;
+        let mut notices = bundle::fit(&mut config).with_context(|| path.to_string())?;
+        let name = name(made);
+        let order = Order {
+            root: Some(MachineRoot::Directory(root.clone())),
+            root_kind: Some(RootKind::ReadOnly),
+            user_namespace: Some(has_user_namespace(&config)),
+            ..meant.order(&asked, &name)
+        };
+        let preparation = super::prepared(host, &order)?;
+        let state = nspawn::state_directory(&name);
+        let written = bundle::give(&mut config, &preparation, &state, &root)
+            .map_err(anyhow::Error::from)
+            .and_then(|told| {
+                notices.extend(told);
+                let text = serde_json::to_string_pretty(&config)? + "\n";
+                let directory = host.make_directory(made)?;
+                Ok(directory.replace_file(CONFIG, text.as_bytes(), 0o644, None, Durability::Synced)?)
+            });
+        if let Err(error) = written {
+            output::notices(&nspawn::cleanup(host, &name, sandbox)?);
+            return Err(error);
+        }
+        output::notices(&notices);
+        output::note(&format!("wrote {made}/{CONFIG}; next: systemd-nspawn --oci-bundle={made}"));
+        Ok(Status::Done)
+    }
+}
+
+/// The root's absolute path, which it gets in the config too: that lies elsewhere from now on.
+fn root(host: &Root, bundle: &Utf8Path, config: &mut Value) -> Result<Utf8PathBuf> {
+    let Some(path) = config.pointer("/root/path").and_then(Value::as_str) else {
+        bail!("{bundle}/{CONFIG}: no root.path in it")
+    };
+    let path = bundle.join(path);
+    let Some(path) = host.resolve(&path)? else { bail!("{path}: no such directory") };
+    if let Some(place) = config.pointer_mut("/root/path") {
+        *place = json!(path);
+    }
+    Ok(path)
+}
+
+fn has_user_namespace(config: &Value) -> bool {
+    let namespaces = config.pointer("/linux/namespaces").and_then(Value::as_array);
+    namespaces
+        .is_some_and(|all| all.iter().any(|one| one.get("type").and_then(Value::as_str) == Some("user")))
+}
+
+/// The name of a bundle's preparation, by where it is.
+fn name(bundle: &Utf8Path) -> String {
+    let hash = Sha256::digest(bundle.as_str());
+    let digits: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("bundle-{digits}")
+}
+
+fn remove(host: &Root, made: &Utf8Path) -> Result<Status> {
+    output::notices(&nspawn::cleanup(host, &name(made), sandbox)?);
+    let Some(directory) = host.directory(made)? else {
+        output::note(&format!("{made}: not there"));
+        return Ok(Status::Done);
+    };
+    let ours = nspawn::state_directory(&name(made));
+    let text = directory.read(CONFIG, MAX_CONFIG)?.unwrap_or_default();
+    if !String::from_utf8_lossy(&text).contains(ours.as_str()) {
+        return Ok(output::conflict(&format!(
+            "{made}/{CONFIG}: not made by `cdi-gen nspawn bundle`, and so left alone"
+        )));
+    }
+    directory.remove(CONFIG)?;
+    if let (Some(above), Some(name)) = (made.parent(), made.file_name())
+        && let Some(above) = host.directory(above)?
+    {
+        above.remove_empty(name)?;
+    }
+    output::note(&format!("removed {made}/{CONFIG}"));
+    Ok(Status::Done)
+}
