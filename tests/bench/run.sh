@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How fast and how small: generate on the real driver tree, the hooks, whole podman runs. See README.md beside this.
-# Usage: tests/bench/run.sh [generate|hook|precreate|podman]…   (none: all; root, since it starts containers and mounts)
+# Usage: tests/bench/run.sh [generate|hook|precreate|nspawn|podman]…   (none: all; root, since it starts containers and mounts)
 # ROUNDS=n sets how often each command runs.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -77,6 +77,27 @@ bench_precreate() {
   stat -c 'the binary has %s bytes' "$(built oci-hook-inject)"
 }
 
+# A machine of the image's tree made ready with all that the driver has, and that taken back.
+bench_nspawn() {
+  local program prepare cleanup
+  program=$(built oci-hook-inject)
+  mkdir "$ROOM/machine"
+  tar -C "$ROOM/machine" -xf "$CACHE/image/debian.tar"
+  generate_json >/etc/cdi/nvidia.json
+  # What is prepared lies in /run: another than this machine's.
+  mount -t tmpfs -o mode=0755 tmpfs /run
+  mkdir /run/systemd
+  prepare="$program nspawn-prepare --machine=bench --root=$ROOM/machine --device=nvidia.com/gpu=all --spec-dir=/etc/cdi"
+  cleanup="$program nspawn-cleanup --machine=bench"
+  $prepare 2>/dev/null
+  say "oci-hook-inject nspawn-prepare, $(grep -c /run/gpuspec/nspawn/bench /proc/self/mountinfo) mounts, then nspawn-cleanup"
+  BEFORE=$cleanup measure "${ROUNDS:-100}" /bin/true "$prepare" 2>/dev/null
+  BEFORE="$prepare 2>/dev/null" measure "${ROUNDS:-100}" /bin/true "$cleanup"
+  $cleanup
+  umount /run
+  rm /etc/cdi/nvidia.json
+}
+
 bench_podman() {
   local runtime
   generate_json >/etc/cdi/nvidia.json
@@ -106,7 +127,7 @@ inside() {
 case ${1:-} in
   inside) inside "${@:2}" ;;
   *)
-    [ $# -gt 0 ] || set -- generate hook precreate podman
+    [ $# -gt 0 ] || set -- generate hook precreate nspawn podman
     is_root || die 'needs root, for containers and mounts'
     prepare_cache
     need_rust
