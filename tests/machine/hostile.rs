@@ -31,7 +31,7 @@ fn no_tree_leads_outside() {
     if !is_private("hostile::no_tree_leads_outside") {
         return;
     }
-    let outside = Path::new("/var/lib/outside");
+    let outside = Path::new("/tmp/outside");
     fs::create_dir_all(outside.join("etc")).unwrap();
     for name in ["ld.so.cache", "ld.so.conf", "00-gpuspec.conf"] {
         fs::write(outside.join("etc").join(name), "canary").unwrap();
@@ -52,6 +52,7 @@ fn no_tree_leads_outside() {
             place.begin_again();
             let started = Instant::now();
             let ended = prepare(&[&format!("--loader={loader}")]);
+            assert_eq!(state(outside), before, "{name}, {loader}: outside, while it runs");
             assert!(started.elapsed() < Duration::from_secs(3), "{name}: {:?}", started.elapsed());
             assert!(matches!(ended.status, Some(0 | 85)), "{name}, {loader}: {ended:?}");
             if ended.status != Some(0) {
@@ -81,15 +82,21 @@ fn nothing_outside_is_touched_at_the_end_either() {
     if !is_private("hostile::nothing_outside_is_touched_at_the_end_either") {
         return;
     }
-    let outside = Path::new("/var/lib/outside");
-    fs::create_dir_all(outside.join("etc")).unwrap();
-    for name in ["ld.so.cache", "ld.so.conf", "00-gpuspec.conf"] {
-        fs::write(outside.join("etc").join(name), "canary").unwrap();
-    }
-    let before = state(outside);
+    let outside = Path::new("/tmp/outside");
+    fs::create_dir_all(outside.join("etc/ld.so.conf.d")).unwrap();
     for (name, path, attack) in ATTACKS {
         let place = Place::new(DEBIAN);
         assert_eq!(prepare(&[]).status, Some(0), "{name}");
+        // What is outside looks as if we had made it.
+        for (from, to) in [
+            ("ld.so.cache", "ld.so.cache"),
+            ("ld.so.conf", "ld.so.conf"),
+            ("ld.so.conf.d/00-gpuspec.conf", "00-gpuspec.conf"),
+            ("ld.so.conf.d/00-gpuspec.conf", "ld.so.conf.d/00-gpuspec.conf"),
+        ] {
+            fs::copy(place.root().join("etc").join(from), outside.join("etc").join(to)).unwrap();
+        }
+        let before = state(outside);
         let script = format!(
             "rm -rf \"$0\"; {}",
             attack.replace("OUTSIDE", outside.to_str().unwrap()).replace("$0", "\"$0\"")
