@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::place::{DEBIAN, Place, cleanup, files, is_private, prepare, state};
 
 const STATE: &str = "/run/gpuspec/nspawn/guest";
+const USERS: &str = "/etc/systemd/nspawn/guest.nspawn";
 const SETTINGS: &str = "/run/systemd/nspawn/guest.nspawn";
 
 #[test]
@@ -172,15 +173,32 @@ fn what_an_interrupted_machine_or_its_copy_brings_is_not_kept() {
     let place = Place::new(DEBIAN);
     let etc = place.root().join("etc");
     let (cache, lists) = (place.cache(), fs::read_dir(etc.join("ld.so.conf.d")).unwrap().count());
+    fs::write(USERS, "[Files]\nBind=/srv\n").unwrap();
     assert_eq!(prepare(&[]).status, Some(0));
-    // The power is cut: /run is gone, the tree is as it was while the machine ran.
-    rustix::mount::unmount(STATE, rustix::mount::UnmountFlags::DETACH).unwrap();
-    fs::remove_dir_all("/run/gpuspec").unwrap();
-    fs::remove_dir_all("/run/systemd/nspawn").unwrap();
+    let cut_the_power = || {
+        // /run is gone, the tree is as it was while the machine ran, and so is the user's settings file.
+        rustix::mount::unmount(STATE, rustix::mount::UnmountFlags::DETACH).unwrap();
+        fs::remove_dir_all("/run/gpuspec").unwrap();
+    };
+    cut_the_power();
     assert_eq!(prepare(&[]).status, Some(0));
+    cut_the_power();
     assert_eq!(cleanup().status, Some(0));
-    place.assert_nothing_made("after the stop");
     assert_eq!((place.cache(), fs::read_dir(etc.join("ld.so.conf.d")).unwrap().count()), (cache, lists));
+    assert_eq!(fs::read_to_string(USERS).unwrap(), "[Files]\nBind=/srv\n");
+
+    // A start that finds no spec any more is not to meet what is no more either.
+    assert_eq!(prepare(&[]).status, Some(0));
+    cut_the_power();
+    fs::remove_file("/tmp/cdi/nvidia.json").unwrap();
+    assert_eq!(prepare(&[]).status, Some(81));
+    assert_eq!(fs::read_to_string(USERS).unwrap(), "[Files]\nBind=/srv\n");
+    place.write_spec();
+    assert_eq!(prepare(&[]).status, Some(0));
+    fs::remove_file("/tmp/cdi/nvidia.json").unwrap();
+    assert_eq!(prepare(&[]).status, Some(81), "while something is made ready");
+    fs::remove_file(USERS).unwrap();
+    place.assert_nothing_made("after a start without a spec");
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn put_back(directory: &Directory, name: &str, bytes: &[u8], attributes: &Attrib
 }
 
 /// The name under which a file is written: always the same, so that what a killed writer leaves is found.
-fn temporary(name: &str) -> String {
+pub(super) fn temporary(name: &str) -> String {
     format!(".{name}.gpuspec")
 }
 

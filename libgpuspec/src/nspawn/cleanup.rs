@@ -3,9 +3,12 @@
 use camino::Utf8Path;
 
 use super::changes::Changes;
+use super::machine::{Machine, MachineRoot};
 use super::manifest::{Manifest, Tree, Whose};
 use super::sandbox::{Sandbox, confined};
 use super::state::State;
+use super::{loader, settings};
+use crate::apply::container;
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
 
@@ -14,13 +17,32 @@ use crate::{Notice, Root};
 /// What cannot be taken back, in a tree that is gone for example, is told: it is no reason to leave the rest.
 pub fn cleanup(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
     let state = State::open(host, machine)?;
-    let notices = take_back(&state, sandbox)?;
+    let is_known = state.earlier()?.is_some();
+    let mut notices = take_back(&state, sandbox)?;
+    if !is_known {
+        notices.extend(forget(host, machine, sandbox).unwrap_or_else(|error| vec![error.into()]));
+    }
     state.close()?;
     Ok(notices)
 }
 
-/// The same for whoever has the state.
+/// Takes out of the machine's tree what a power cut left there: its state was in memory.
+fn forget(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
+    let Ok(Machine { root: MachineRoot::Directory(path), .. }) = Machine::find(host, machine) else {
+        return Ok(Vec::new());
+    };
+    let root = container::open(&host.outside(&path))?;
+    confined(sandbox, root, |root| Ok(loader::left_behind(root)?.take_back(root)))?
+}
+
+/// The same for whoever has the state. A block of ours in a settings file goes in any case: what it names is no more.
 pub(super) fn take_back(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
+    let mut notices = take_back_state(state, sandbox)?;
+    notices.extend(settings::forget(state.host(), state.name()).err().map(Notice::from));
+    Ok(notices)
+}
+
+fn take_back_state(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
     let Some(earlier) = state.earlier()? else { return Ok(Vec::new()) };
     let notices = match Manifest::read(&earlier) {
         Ok(Some(manifest)) => undo(&earlier, manifest, sandbox),

@@ -48,8 +48,7 @@ impl Changes {
         sort: Sort,
         after: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>>,
     ) -> Result<()> {
-        let limit = if sort == Sort::Cache { ldcache::MAX_SIZE } else { MAX_CONF };
-        let before = before(root, path, sort, limit)?;
+        let before = before(root, path, sort)?;
         let bytes = before.as_ref().map(|before| before.bytes.as_slice());
         match after(bytes)? {
             Some(after) if Some(after.as_slice()) != bytes => {
@@ -61,20 +60,46 @@ impl Changes {
     }
 }
 
-/// A file as the machine left it, if it is there. One that is no regular file of the tree's own is not ours to change.
-fn before(root: &Root, path: &Utf8Path, sort: Sort, limit: u64) -> Result<Option<Before>> {
+/// What an earlier start has left in a machine's tree, as changes that are only to be taken back.
+pub(super) fn left_behind(root: &Root) -> Result<Changes> {
+    let mut changes = Changes::default();
+    changes.visit(root, apply::ETC)?;
+    changes.visit(root, apply::LIST_DIRECTORY)?;
+    for (path, sort) in [(apply::list_path(), Sort::List), (apply::LOADER_CACHE.into(), Sort::Cache)] {
+        let Some(now) = present(root, &path, sort)? else { continue };
+        let rest = own_rest(sort, &now.bytes);
+        if let Some(rest) = rest {
+            let before = (!rest.is_empty()).then_some(Before { bytes: rest, attributes: now.attributes });
+            changes.files.push(Change { path, sort, before, after: now.bytes });
+        }
+    }
+    Ok(changes)
+}
+
+/// A file as the machine left it, if it is there.
+fn before(root: &Root, path: &Utf8Path, sort: Sort) -> Result<Option<Before>> {
+    let Some(now) = present(root, path, sort)? else { return Ok(None) };
+    Ok(match own_rest(sort, &now.bytes) {
+        Some(rest) if rest.is_empty() => None,
+        Some(rest) => Some(Before { bytes: rest, ..now }),
+        None => Some(now),
+    })
+}
+
+/// A file as it is. One that is no regular file of the tree's own is not ours to change.
+fn present(root: &Root, path: &Utf8Path, sort: Sort) -> Result<Option<Before>> {
+    let limit = if sort == Sort::Cache { ldcache::MAX_SIZE } else { MAX_CONF };
     let Some(bytes) = apply::own_file(root, path, limit)? else { return Ok(None) };
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
     let attributes = root.directory(parent)?.map(|parent| parent.attributes(name)).transpose()?.flatten();
-    let Some(attributes) = attributes else { return Ok(None) };
-    let left_behind = match sort {
-        Sort::Cache | Sort::List => sort.rest(&bytes),
+    Ok(attributes.map(|attributes| Before { bytes, attributes }))
+}
+
+/// What is the machine's of a file that has something of ours in it.
+fn own_rest(sort: Sort, bytes: &[u8]) -> Option<Vec<u8>> {
+    match sort {
+        Sort::Cache | Sort::List => sort.rest(bytes),
         // The line that includes the lists is the distribution's own as a rule.
         Sort::Configuration | Sort::Settings => None,
-    };
-    Ok(match left_behind {
-        Some(rest) if rest.is_empty() => None,
-        Some(rest) => Some(Before { bytes: rest, attributes }),
-        None => Some(Before { bytes, attributes }),
-    })
+    }
 }

@@ -21,7 +21,7 @@ const MACHINES: [&str; 6] = [
     "/usr/lib/machines",
 ];
 /// The directories of settings files that are trusted, in their order.
-const SETTINGS: [&str; 2] = ["/etc/systemd/nspawn", "/run/systemd/nspawn"];
+pub(super) const SETTINGS: [&str; 2] = ["/etc/systemd/nspawn", "/run/systemd/nspawn"];
 /// Larger than any settings file.
 pub(super) const MAX_SETTINGS: u64 = 1 << 20;
 

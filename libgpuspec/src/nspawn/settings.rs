@@ -2,13 +2,13 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::changes::{Before, Change, Changes, Sort};
-use super::machine::{MAX_SETTINGS, Machine, settings_name};
+use super::changes::{Before, Change, Changes, Sort, temporary};
+use super::machine::{MAX_SETTINGS, Machine, SETTINGS, settings_name};
 use super::manifest::{Tree, Whose};
 use crate::Root;
 use crate::error::{Error, Result};
 use crate::render::nspawn::settings;
-use crate::root::{Directory, Durability, Kind};
+use crate::root::{Attributes, Directory, Durability, Kind};
 
 /// Below it nspawn looks for a file that is not kept; systemd-nspawn@.service has it made.
 const RUN: &str = "/run";
@@ -69,6 +69,29 @@ fn before(root: &Root, directory: &str, name: &str) -> Result<Option<Before>> {
     let Some(attributes) = directory.attributes(name)? else { return Ok(None) };
     let own = settings::without_block(&bytes);
     Ok((!own.is_empty() || !settings::has_block(&bytes)).then_some(Before { bytes: own, attributes }))
+}
+
+/// Takes a block of ours out of the machine's trusted files; in /run a file that had nothing else goes.
+pub(super) fn forget(host: &Root, machine: &str) -> Result<()> {
+    let name = settings_name(machine);
+    for place in SETTINGS {
+        let Some(directory) = host.directory(place.into())? else { continue };
+        if directory.entry(&name)?.is_none_or(|entry| entry.kind != Kind::File) {
+            continue;
+        }
+        let bytes = directory.read(&name, MAX_SETTINGS)?.unwrap_or_default();
+        let Some(attributes) = directory.attributes(&name)?.filter(|_| settings::has_block(&bytes)) else {
+            continue;
+        };
+        let own = settings::without_block(&bytes);
+        match own.is_empty() && place.starts_with(RUN) {
+            true => directory.remove(&name)?,
+            false => {
+                directory.put(&name, &temporary(&name), &own, &Attributes { times: None, ..attributes })?
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the machine's settings with these lines into its state, where they are for its unit alone.

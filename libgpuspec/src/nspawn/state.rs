@@ -44,6 +44,16 @@ impl<'a> State<'a> {
         }
     }
 
+    /// The host.
+    pub(super) fn host(&self) -> &'a Root {
+        self.host
+    }
+
+    /// The machine's name.
+    pub(super) fn name(&self) -> &'a str {
+        self.name
+    }
+
     /// Its path.
     pub(super) fn path(&self) -> Utf8PathBuf {
         state_directory(self.name)

@@ -79,7 +79,12 @@ fn yes_or_no(text: &str) -> Result<bool, &'static str> {
 pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     let host = Root::open("/".into()).map_err(machine)?;
-    let edits = edits(asked)?;
+    let edits = edits(asked).inspect_err(|_| {
+        // What is there of an earlier start is not to be met by the one that comes without.
+        if let Ok(told) = nspawn::cleanup(&host, &asked.machine, confined) {
+            report.tell(&told);
+        }
+    })?;
     let (requests, unknown_hooks) = hooks(&edits);
     let root = asked.root.clone().map(MachineRoot::Directory);
     let order = Order {
