@@ -101,26 +101,30 @@ fn merge<'a>(cache: &Cache<'_>, libraries: &[&'a Library<'a>]) -> Result<Option<
     let mut steps = Vec::with_capacity(cache.count + libraries.len());
     let mut changed = false;
     let mut waiting = libraries;
+    let mut latest: Option<&Library<'_>> = None;
     'records: for record in cache.records() {
         let name = cache.string(record.key, &mut budget)?;
-        let has_our_name = ours.range((name, &[][..], 0)..).next().is_some_and(|(ours, ..)| *ours == name);
-        let key = if has_our_name { key(cache, name, &record, &mut budget)? } else { None };
         while let Some((library, rest)) = waiting.split_first() {
-            if library.order(name, record.flags) == Ordering::Less {
+            let order = library.order(name, record.flags);
+            if order == Ordering::Less {
                 break;
             }
-            waiting = rest;
-            if key == Some(library.key()) {
+            (waiting, latest) = (rest, Some(*library));
+            if order == Ordering::Equal && key(cache, name, &record, &mut budget)? == Some(library.key()) {
                 steps.push(Step::Keep(record));
                 continue 'records;
             }
             steps.push(Step::Insert(library));
             changed = true;
         }
-        match key {
-            // Says once more what one of ours says, here or further up.
-            Some(key) if ours.contains(&key) => changed = true,
-            _ => steps.push(Step::Keep(record)),
+        // Entries of one name stand together: what says once more what one of ours says follows it.
+        latest = latest.filter(|latest| compare(latest.name.as_bytes(), name).is_eq());
+        let ours_again = latest.is_some()
+            && key(cache, name, &record, &mut budget)?.is_some_and(|key| ours.contains(&key));
+        if ours_again {
+            changed = true;
+        } else {
+            steps.push(Step::Keep(record));
         }
     }
     changed |= !waiting.is_empty();
