@@ -105,12 +105,6 @@ a_long_life() {
   docker rm --force gpus || true
 }
 
-no_gpus_without_a_device_cgroup() {
-  refused box --gpus all "$PLAIN" true
-  holds 'exit status 86' <"$ROOM/err"
-  holds 'device cgroup' <"$ROOM/err"
-}
-
 gpus_checks() {
   check "$WHAT: --gpus all" all_gpus
   check "$WHAT: no GPU that was not asked for" no_gpu_unless_asked
@@ -167,11 +161,7 @@ daemon() {
   WHAT="$SUITE: docker $RELEASE, cgroup $CGROUP"
   check "$WHAT: the daemon starts" docker_starts
   docker version >/dev/null 2>&1 || return 0
-  if [ "$CGROUP" = v1 ]; then
-    gpus_checks
-  else
-    check "$WHAT: --gpus is refused with why" no_gpus_without_a_device_cgroup
-  fi
+  gpus_checks
   cdi_checks
 }
 
