@@ -62,7 +62,13 @@ pub fn text(dropin: &DropIn<'_>) -> Result<String, Unwritable> {
         (OnFailure::Start, SettingsPlace::Private) => "-+",
         (OnFailure::Fail, SettingsPlace::Private) => "+",
     };
-    text.push_str(&format!("ExecStartPre={prefix}{hook} nspawn-prepare --machine=%i"));
+    // Where a unit has a view of its own, so has each of its commands, `+` or not (systemd 252), and what one mounts
+    // there is gone with it.
+    let within = match dropin.settings {
+        SettingsPlace::Shared => "",
+        SettingsPlace::Private => "nsenter --mount=/proc/1/ns/mnt ",
+    };
+    text.push_str(&format!("ExecStartPre={prefix}{within}{hook} nspawn-prepare --machine=%i"));
     for argument in dropin.arguments {
         text.push_str(&format!(" {}", quote::command_word(argument)?));
     }
@@ -70,7 +76,7 @@ pub fn text(dropin: &DropIn<'_>) -> Result<String, Unwritable> {
         SettingsPlace::Shared => "-",
         SettingsPlace::Private => "-+",
     };
-    text.push_str(&format!("\nExecStopPost={after}{hook} nspawn-cleanup --machine=%i\n"));
+    text.push_str(&format!("\nExecStopPost={after}{within}{hook} nspawn-cleanup --machine=%i\n"));
     if dropin.settings == SettingsPlace::Private {
         text.push_str("BindReadOnlyPaths=-/run/gpuspec/nspawn/%i/settings:/etc/systemd/nspawn\n");
     }
@@ -130,8 +136,18 @@ DeviceAllow=char-nvidia-uvm rw
         let cases = [
             (OnFailure::Start, SettingsPlace::Shared, "ExecStartPre=-/usr", "ExecStopPost=-/usr"),
             (OnFailure::Fail, SettingsPlace::Shared, "ExecStartPre=/usr", "ExecStopPost=-/usr"),
-            (OnFailure::Start, SettingsPlace::Private, "ExecStartPre=-+/usr", "ExecStopPost=-+/usr"),
-            (OnFailure::Fail, SettingsPlace::Private, "ExecStartPre=+/usr", "ExecStopPost=-+/usr"),
+            (
+                OnFailure::Start,
+                SettingsPlace::Private,
+                "ExecStartPre=-+nsenter --mount=/proc/1/ns/mnt /usr",
+                "ExecStopPost=-+nsenter --mount=/proc/1/ns/mnt /usr",
+            ),
+            (
+                OnFailure::Fail,
+                SettingsPlace::Private,
+                "ExecStartPre=+nsenter --mount=/proc/1/ns/mnt /usr",
+                "ExecStopPost=-+nsenter --mount=/proc/1/ns/mnt /usr",
+            ),
         ];
         for (on_failure, settings, before, after) in cases {
             let text = text(&DropIn { on_failure, settings, ..dropin(&[], &[]) }).unwrap();
