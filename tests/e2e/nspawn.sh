@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # GPUs in machines of systemd-nspawn: a host with a real driver and two simulated GPUs boots in a container, and machines of
 # other distributions boot in it.
-# Usage: tests/e2e/nspawn.sh [252|257|262]   (the host's systemd; root, everything else it needs it installs, or it says
-# what is missing)
+# Usage: tests/e2e/nspawn.sh [252|257|262 [GROUP…]]   (the host's systemd, and which checks; root, everything else it needs
+# it installs, or it says what is missing)
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 for part in common report apt rust driver host guests nspawn; do
@@ -33,16 +33,21 @@ why_not() {
   esac
 }
 
-# What the host has beside its suite: the programs, the specification's sources, and the roots that machines are made of.
+# What the host has beside its suite: the driver, the programs, a simulated /proc and /sys; and what machines are made of.
 prepare() {
+  need_rust
+  build_programs
   driver_root "$DRIVER"
   machine_root "$(host_suite "$VERSION")"
   machine_root trixie
+  layouts
+  # An archive may have dropped it.
+  (machine_root bullseye) || say 'no bullseye: its checks are skipped'
   host_root "$(host_suite "$VERSION")" "$DRIVER"
-  build_probe "$ROOM/host/usr/local/bin/probe"
   simulated_host "$ROOM/host/sim" "$(driver_version "$DRIVER")"
-  host_start --bind-ro="$CHECKOUT" --bind-ro="$CACHE" --bind="$RESULTS" || return 1
-  host_exec cp -a /sim/dev/. /dev/
+  build_probe "$ROOM/host/usr/local/bin/probe"
+  install "$(built cdi-gen)" "$ROOM/host/usr/local/bin/"
+  install -D -t "$ROOM/host/usr/libexec/libgpuspec" "$(built oci-hook)" "$(built oci-hook-inject)"
 }
 
 all_checks() {
@@ -52,20 +57,21 @@ all_checks() {
     skip "nspawn, host systemd $VERSION" "$reason"
     return
   }
-  if prepare; then
-    host_run --setenv=RESULTS="$RESULTS" --setenv=CACHE="$CACHE" bash "$here/nspawn/checks.sh"
+  prepare
+  if host_start --bind-ro="$CHECKOUT" --bind-ro="$CACHE" --bind="$RESULTS"; then
+    host_run --setenv=RESULTS="$RESULTS" --setenv=CACHE="$CACHE" --setenv=LOG_LINES="${LOG_LINES:-60}" bash "$here/nspawn/checks.sh" "$@"
     host_stop
   else
     skip "nspawn, host systemd $VERSION" "a host does not boot in a container here: $(tail -n 1 "$ROOM/host.log")"
   fi
 }
 
-case ${2:-} in
-  inside) all_checks ;;
+case ${INSIDE:-} in
+  yes) all_checks "${@:2}" ;;
   *)
     prepare_cache
     if is_root; then
-      in_nspawn_room "$0" "$VERSION" inside
+      INSIDE=yes in_nspawn_room "$0" "$VERSION" "${@:2}"
     else
       skip "nspawn, host systemd $VERSION" 'needs root'
     fi

@@ -57,6 +57,7 @@ make_layouts() {
 # layout DEBS ROOT ID: what all of them have.
 layout() {
   mkdir -p "$2"/{etc,usr/bin,usr/sbin,usr/lib,usr/local/bin,proc,sys,dev,run,tmp,var,root}
+  echo 0123456789abcdef0123456789abcdef >"$2/etc/machine-id"
   ln -s usr/bin "$2/bin"
   printf 'ID=%s\nNAME=%s\nVERSION_ID=1\n' "$3" "$3" >"$2/etc/os-release"
   printf 'root:x:0:0:root:/root:/bin/sh\n' >"$2/etc/passwd"
@@ -100,13 +101,15 @@ layout_arch() {
   layout_cache "$2" /usr/lib
 }
 
-# No library outside the store, no cache; programs find the driver by the search path they were linked with.
+# No library outside the store, no cache; programs find the driver by the search path they were linked with. The driver's
+# own needs are loaded before it: a real store's loader would look for them beside itself, which this one does not.
 layout_nixos() {
   local store=/nix/store/00000000000000000000000000000000-glibc-2.41/lib
   layout "$1" "$2" nixos
   glibc "$1" "$2$store"
   build_probe "$2/usr/local/bin/probe" "-Wl,--dynamic-linker=$store/ld-linux-x86-64.so.2" \
-    "-Wl,--enable-new-dtags,-rpath,/run/opengl-driver/lib:$store"
+    "-Wl,--enable-new-dtags,-rpath,/run/opengl-driver/lib:$store" \
+    "$(cc -print-file-name=libm.so.6)" "$(cc -print-file-name=libpthread.so.0)" "$(cc -print-file-name=librt.so.1)"
   printf 'render:x:303:\nvideo:x:26:\nroot:x:0:\n' >"$2/etc/group"
 }
 

@@ -49,6 +49,7 @@ undo_by_hand() {
 }
 
 checks_by_hand() {
+  machine guest trixie
   check 'A1: a node alone is denied by the device cgroup' a_bind_is_not_a_permission
   check 'A2, by hand: driver and devices of the host in a booted machine' by_hand
   undo_by_hand

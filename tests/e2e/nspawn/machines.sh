@@ -1,22 +1,49 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # words of the groups
 # The words of the nspawn checks, inside the host: how a machine is made, started, asked and compared.
 
 MACHINES=/var/lib/machines
+HOOK=/usr/libexec/libgpuspec/oci-hook-inject
 
 unit() { printf 'systemd-nspawn@%s.service\n' "$1"; }
+
+# ---- machines ----------------------------------------------------------------------------------------------------
 
 # machine NAME SUITE: a machine of that suite, as it was unpacked, with the probe in it.
 machine() {
   rm -rf --one-file-system "${MACHINES:?}/$1"
   cp -a "$CACHE/nspawn-$2" "$MACHINES/$1"
-  cp /usr/local/bin/probe "$MACHINES/$1/usr/local/bin/probe"
+  install /usr/local/bin/probe "$MACHINES/$1/usr/local/bin/probe"
+  # The same at each making, so that two runs can be compared.
+  echo 0123456789abcdef0123456789abcdef >"$MACHINES/$1/etc/machine-id"
+  rm "$MACHINES/$1/etc/hostname"
+  # As udev's package adds it.
+  echo render:x:991: >>"$MACHINES/$1/etc/group"
+  touch --date=@1700000000 "$MACHINES/$1"/{etc/group,etc/machine-id,etc,usr/local/bin/probe,usr/local/bin}
+}
+
+# layout NAME [COMMAND]: a machine laid out as another distribution; where it boots, it runs COMMAND and ends.
+layout() {
+  rm -rf --one-file-system "${MACHINES:?}/$1"
+  cp -a "$CACHE/nspawn-layouts/$1" "$MACHINES/$1"
+  [ -z "${2:-}" ] || {
+    printf '#!/bin/sh\n%s\nexit 0\n' "$2" >"$MACHINES/$1/usr/sbin/init"
+    chmod 0755 "$MACHINES/$1/usr/sbin/init"
+    ln -s usr/sbin "$MACHINES/$1/sbin"
+  }
 }
 
 # up NAME: starts it, and waits until a service can be run in it.
 up() {
+  if begin "$1" && answers "$1"; then return; fi
+  systemctl status --no-pager --full "$(unit "$1")"
+  return 1
+}
+
+# begin NAME: starts it. Its words are read from here on (told).
+begin() {
   systemctl daemon-reload
+  BEGAN=$(date +%s.%6N)
   systemctl start "$(unit "$1")"
-  answers "$1" || { systemctl status --no-pager --full "$(unit "$1")"; return 1; }
 }
 
 answers() {
@@ -35,9 +62,102 @@ down() {
     { systemctl status --no-pager --full "$(unit "$1")"; return 1; }
 }
 
+# once NAME: a machine that ends by itself: starts it, waits, answers what it wrote.
+once() {
+  begin "$1"
+  ended "$1"
+  told "$1"
+}
+
+ended() {
+  local tries=100
+  while [ $((tries--)) -gt 0 ]; do
+    case $(systemctl show --value --property=ActiveState "$(unit "$1")") in
+      inactive | failed) return 0 ;;
+    esac
+    sleep 0.1
+  done
+  echo "$1 does not end"
+  return 1
+}
+
+# told NAME: what its unit wrote to the journal since it was begun.
+told() {
+  journalctl --sync
+  journalctl --quiet --no-pager --output=cat --since="@$BEGAN" --unit="$(unit "$1")" | tr -d '\r'
+}
+
 # in_machine NAME COMMAND…: as a service of the machine.
 in_machine() { systemd-run --machine="$1" --quiet --pipe --wait --collect "${@:2}"; }
+
+# in_shell NAME COMMAND…: as `machinectl shell` does, which wants a terminal.
+in_shell() { script --quiet --return --command "machinectl --quiet shell $*" /dev/null </dev/null | sed 's/\r$//; s/^^@//'; }
+
+# leader NAME: its first process, as the host sees it.
+leader() { machinectl show --value --property=Leader "$1"; }
+
+# Whatever a check left: machines stopped, nothing enabled, no settings.
+calm() {
+  systemctl stop 'systemd-nspawn@*.service'
+  rm -rf /etc/systemd/nspawn /etc/systemd/system/systemd-nspawn@*.service.d /run/systemd/system/systemd-nspawn@*.service.d "$MACHINES"/*.nspawn
+  systemctl daemon-reload
+  systemctl reset-failed
+}
+
+# apart NAME COMMAND…: a check that neither needs what the one before left, nor leaves anything to the next.
+apart() {
+  check "$@"
+  calm
+}
+
+# ---- what is compared --------------------------------------------------------------------------------------------
+
+# manifest DIR: every path in it with type, mode, owner, size, time, link text, and the hash of its bytes.
+manifest() {
+  (
+    cd "$1" || exit
+    find . -xdev -printf '%P|%y %#m %U:%G %s %T@ %l\n'
+    find . -xdev -type f -exec sha256sum {} + | sed 's/^\(\S*\)  \.\/\(.*\)$/\2|\1/'
+  ) | LC_ALL=C sort
+}
+
+# untouched NAME: its tree is what it was when `manifest` was kept in /run/before.NAME.
+remember() { manifest "$MACHINES/$1" >"/run/before.$1"; }
+untouched() { manifest "$MACHINES/$1" | diff -u --label before --label now "/run/before.$1" -; }
+
+# nothing_left NAME: no mount, state or settings of ours.
+nothing_left() {
+  local left
+  left=$(
+    our_mounts
+    find "/run/gpuspec/nspawn/$1" "/run/systemd/nspawn/$1.nspawn" /run/systemd/system/systemd-nspawn@"$1".service.d 2>/dev/null || true
+    grep -ls gpuspec "/etc/systemd/nspawn/$1.nspawn" || true
+  )
+  [ -z "$left" ] || { printf 'left:\n%s\n' "$left"; return 1; }
+}
+
+our_mounts() { grep -E ' (/[^ ]*)?/gpuspec[/ ]| /dev/nvidia| /run/gpuspec' /proc/self/mountinfo || true; }
 
 # equal WHAT EXPECTED: what stands on stdin is EXPECTED, to the letter.
 equal() { diff -u --label "$1, expected" --label "$1, found" <([ -z "$2" ] || printf '%s\n' "$2") -; }
 holds() { grep -F -- "$1" || { echo "missing: $1"; return 1; }; }
+lacks() { ! grep -F -- "$1" || { echo "there is: $1"; return 1; }; }
+refused() { if "$@"; then echo "it went well: $*"; return 1; fi; }
+
+# ---- our programs ------------------------------------------------------------------------------------------------
+
+# spec: the host's specification, as it is now.
+spec() {
+  cdi-gen generate --install --proc-root /sim --sys-root /sim --hook-path /usr/libexec/libgpuspec/oci-hook
+}
+
+enable() { cdi-gen nspawn enable "$@"; }
+disable() { cdi-gen nspawn disable "$@"; }
+
+# ALL_NODES: what the probe says of two GPUs that may be opened.
+ALL_NODES='open /dev/nvidiactl ENXIO
+open /dev/nvidia0 ENXIO
+open /dev/nvidia1 ENXIO
+open /dev/nvidia-uvm ENXIO'
+NO_NODES=${ALL_NODES//ENXIO/ENOENT}
+NODES=(/dev/nvidiactl /dev/nvidia0 /dev/nvidia1 /dev/nvidia-uvm)

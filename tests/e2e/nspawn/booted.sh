@@ -1,0 +1,195 @@
+# shellcheck shell=bash
+# A booted machine of another Debian than the host's: what its services and shells find, and what is left when it stops.
+
+enabled_machine_has_its_gpus() {
+  enable guest --device nvidia.com/gpu=all
+  up guest
+  in_machine guest probe cuda nvml whence "${NODES[@]}" |
+    equal answers "cuInit 100
+nvmlInit_v2 9
+libcuda.so.1 from /run/gpuspec/lib/libcuda.so.1
+$ALL_NODES"
+}
+
+shell_has_them_too() {
+  in_shell guest /usr/local/bin/probe cuda nvml "${NODES[@]}" | equal answers "cuInit 100
+nvmlInit_v2 9
+$ALL_NODES"
+}
+
+own_ldconfig_keeps_them() {
+  local count
+  count=$(in_machine guest ldconfig -p | grep -c /run/gpuspec/lib)
+  [ "$count" -gt 20 ] || { echo "$count entries"; return 1; }
+  in_machine guest ldconfig
+  in_machine guest ldconfig -p | grep -c /run/gpuspec/lib | equal entries "$count"
+  in_machine guest probe cuda | equal answers 'cuInit 100'
+}
+
+reload_changes_nothing() {
+  systemctl daemon-reload
+  systemctl daemon-reload
+  systemctl daemon-reload
+  in_machine guest probe "${NODES[@]}" | equal answers "$ALL_NODES"
+}
+
+user_namespace_is_the_units_own() {
+  in_machine guest cat /proc/self/uid_map >/run/map
+  refused grep -x ' *0 *0 .*' /run/map
+}
+
+# The rules of the unit are those of the template and ours, and no other.
+rules_are_exact() {
+  local rule
+  {
+    allowed other
+    for rule in 195:0 195:1 195:254 195:255; do echo "/dev/char/$rule rw"; done
+    for rule in 226:0 226:1 226:128 226:129; do echo "/dev/char/$rule rwm"; done
+    echo 'char-nvidia-uvm rw'
+  } | sort >/run/rules
+  allowed guest | diff -u /run/rules -
+}
+allowed() { systemctl show --property=DeviceAllow "$(unit "$1")" | sed 's/^DeviceAllow=//' | sort; }
+
+environment_reaches_all() {
+  in_machine guest env | holds NVIDIA_VISIBLE_DEVICES=void
+  in_shell guest /usr/bin/env | holds NVIDIA_VISIBLE_DEVICES=void
+  in_shell guest /bin/sh -lc env | holds NVIDIA_VISIBLE_DEVICES=void
+}
+
+# Nobody in the machine can make it; by number it is allowed all the same, so it works when the host makes it.
+late_node_works() {
+  nsenter --target "$(leader guest)" --mount mknod -m 0666 /dev/late c 195 1
+  in_machine guest probe /dev/late | equal answers 'open /dev/late ENXIO'
+  nsenter --target "$(leader guest)" --mount mknod -m 0666 /dev/other c 195 7
+  in_machine guest probe /dev/other | equal answers 'open /dev/other EPERM'
+}
+
+render_nodes_belong_to_the_machines_group() {
+  in_machine guest ls -n /dev/dri/renderD128 | awk '{ print $1, $3, $4 }' | equal owner 'crw-rw---- 0 991'
+  in_machine guest probe /dev/dri/renderD128 /dev/dri/renderD129 |
+    equal answers $'open /dev/dri/renderD128 ENXIO\nopen /dev/dri/renderD129 ENXIO'
+}
+
+driver_is_read_only() {
+  refused in_machine guest sh -c 'echo x >>/run/gpuspec/lib/libcuda.so.1'
+  refused in_machine guest touch /run/gpuspec/lib/x
+}
+
+stop_leaves_nothing() {
+  down guest
+  nothing_left guest
+}
+
+# Two runs of a fresh machine of that name, with us and without: the same paths are there, and all that no boot touches
+# is the same to the last bit.
+boots_leave_the_same() {
+  local with=/run/with without=/run/without changed=/run/changed
+  disable guest
+  machine guest trixie
+  remember guest
+  whole_boot
+  down guest
+  manifest "$MACHINES/guest" >$without
+  ldconfig -p -C "$MACHINES/guest/etc/ld.so.cache" >/run/cache.without
+  # What a boot without us writes: compared by path and kind.
+  diff --changed-group-format='%<%>' --unchanged-group-format='' /run/before.guest $without | sed 's/|.*//' | sort -u >$changed || true
+  machine guest trixie
+  enable guest --device nvidia.com/gpu=all
+  whole_boot
+  in_machine guest probe cuda | equal answers 'cuInit 100'
+  down guest
+  disable guest
+  manifest "$MACHINES/guest" >$with
+  # The machine made its loader's cache anew, this being its first boot, while the driver was in it.
+  ldconfig -p -C "$MACHINES/guest/etc/ld.so.cache" | diff -u /run/cache.without -
+  diff -u <(less_of $changed <$without) <(less_of $changed <$with)
+}
+whole_boot() {
+  up guest
+  in_machine guest systemctl is-system-running --wait || [ $? = 1 ]
+}
+# less_of LIST: a manifest, in which the paths of LIST have lost all but type, mode and owner.
+less_of() {
+  awk -F'|' -v list="$1" 'BEGIN { while ((getline path < list) > 0) loose[path] = 1 }
+    !($1 in loose) { print; next }
+    $2 ~ / / { split($2, part, " "); print $1 "|" part[1], part[2], part[3] }'
+}
+
+disable_leaves_nothing() {
+  enable guest --device nvidia.com/gpu=all
+  [ -f /etc/systemd/system/systemd-nspawn@guest.service.d/50-gpuspec.conf ]
+  disable guest
+  [ ! -e /etc/systemd/system/systemd-nspawn@guest.service.d ]
+}
+
+one_gpu_of_two() {
+  enable guest --device nvidia.com/gpu=0
+  up guest
+  nsenter --target "$(leader guest)" --mount mknod -m 0666 /dev/second c 195 1
+  in_machine guest probe cuda /dev/nvidia0 /dev/nvidia1 /dev/second |
+    equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENOENT\nopen /dev/second EPERM'
+  down guest
+  nothing_left guest
+}
+
+killed_machine_is_cleaned_up() {
+  enable guest --device nvidia.com/gpu=all
+  up guest
+  kill -KILL "$(systemctl show --value --property=MainPID "$(unit guest)")"
+  ended guest
+  systemctl reset-failed "$(unit guest)"
+  nothing_left guest
+  up guest
+  in_machine guest probe cuda /dev/nvidia0 | equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO'
+  down guest
+  nothing_left guest
+}
+
+# The clean-up did not run either: the next start finds what the last one left.
+killed_without_clean_up() {
+  enable guest --device nvidia.com/gpu=all
+  printf '[Service]\nExecStopPost=\n' >"/etc/systemd/system/$(unit guest).d/60-none.conf"
+  up guest
+  kill -KILL "$(systemctl show --value --property=MainPID "$(unit guest)")"
+  ended guest
+  systemctl reset-failed "$(unit guest)"
+  rm "/etc/systemd/system/$(unit guest).d/60-none.conf"
+  [ -d /run/gpuspec/nspawn/guest ]
+  up guest
+  in_machine guest probe cuda /dev/nvidia0 | equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO'
+  down guest
+  nothing_left guest
+}
+
+stale_library_of_the_machine_gives_way() {
+  enable guest --device nvidia.com/gpu=all
+  cp "$MACHINES/guest/usr/lib/x86_64-linux-gnu/libc.so.6" "$MACHINES/guest/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
+  cp "$MACHINES/guest/usr/lib/x86_64-linux-gnu/libc.so.6" "$MACHINES/guest/usr/lib/x86_64-linux-gnu/libcuda.so.1"
+  up guest
+  in_machine guest ldconfig
+  in_machine guest probe cuda nvml | equal answers $'cuInit 100\nnvmlInit_v2 9'
+  down guest
+  rm "$MACHINES/guest/usr/lib/x86_64-linux-gnu/"lib{nvidia-ml,cuda}.so.1
+}
+
+checks_booted() {
+  machine guest trixie
+  check 'A2: a booted machine of another Debian has driver and devices' enabled_machine_has_its_gpus
+  check 'A2: in machinectl shell too' shell_has_them_too
+  check 'A3: its own ldconfig keeps the driver' own_ldconfig_keeps_them
+  check 'A4: a reload of systemd takes nothing away' reload_changes_nothing
+  check 'A6: it is in a user namespace' user_namespace_is_the_units_own
+  check 'A9: the unit allows exactly these devices' rules_are_exact
+  check 'A10: variables reach services and shells' environment_reaches_all
+  check 'A8: a node that comes late works without a restart' late_node_works
+  check 'A21: render nodes belong to the group of the machine' render_nodes_belong_to_the_machines_group
+  check 'the driver cannot be written to' driver_is_read_only
+  check 'A5: a stop leaves nothing' stop_leaves_nothing
+  check 'A7: one GPU of two' one_gpu_of_two
+  check 'A25: a killed machine is cleaned up, and starts again' killed_machine_is_cleaned_up
+  check 'A25: also where the clean-up was kept from running' killed_without_clean_up
+  check 'A23: stale libraries in the machine give way' stale_library_of_the_machine_gives_way
+  check 'disable leaves nothing' disable_leaves_nothing
+  check 'A5: two boots, with and without us, leave the same' boots_leave_the_same
+}
