@@ -134,7 +134,7 @@ fn a_signal_is_the_machines_and_its_end_is_ours() {
         let pid = fs::read_to_string(parent).unwrap();
         assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
     });
-    let then = "trap 'exit 9' TERM; ready; while :; do sleep 0.05; done";
+    let then = "trap 'exit 9' TERM; ready; for try in $(seq 200); do sleep 0.05; done; exit 3";
     let (status, stdout, stderr) = place.cdi_gen("run", "-D HERE/m --device v.com/c=all", then);
     kill.join().unwrap();
     assert_eq!((status, stdout.as_str()), (Some(9), NOTHING_LEFT), "{stderr}");
