@@ -383,16 +383,16 @@ fn nodes_belong_to_the_group_of_the_same_name() {
         host_path: "/dev/open".to_owned(),
         ..device(&"asked")
     });
-    let clone = |gid, mode| Way::Cloned { uid: 0, gid, mode };
-    let cases = [
-        ("closed", Way::Plain, clone(0, 0o600)),
-        ("nameless", Way::Plain, clone(77, 0o660)),
-        ("odd", clone(0, 0o660), clone(0, 0o660)),
-        ("open", Way::Plain, Way::Plain),
-        ("render", clone(104, 0o660), clone(104, 0o660)),
-        ("video", Way::Plain, clone(44, 0o660)),
-    ];
     for user_namespace in [false, true] {
+        let clone = |gid, mode| Way::Cloned { uid: 0, gid, mode, mapped: user_namespace };
+        let cases = [
+            ("closed", Way::Plain, clone(0, 0o600)),
+            ("nameless", Way::Plain, clone(77, 0o660)),
+            ("odd", clone(0, 0o660), clone(0, 0o660)),
+            ("open", Way::Plain, Way::Plain),
+            ("render", clone(104, 0o660), clone(104, 0o660)),
+            ("video", Way::Plain, clone(44, 0o660)),
+        ];
         let options = Options { user_namespace, ..Options::default() };
         let given = given(&Tree::build(host), &edits, &on("debian"), &options).unwrap();
         let found: Vec<(&str, Way)> = given.nodes.iter().map(|node| (node.path.as_str(), node.way)).collect();

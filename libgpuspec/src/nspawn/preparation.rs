@@ -106,8 +106,8 @@ pub enum NodeKind {
 pub enum Way {
     /// This machine's own node is bound: everyone may use it, or the machine's groups are this machine's.
     Plain,
-    /// A second node of the same numbers is made on a file system of ours and bound with `idmap`: in a user
-    /// namespace this machine's own belongs to nobody there is, and its mode lets nobody else in.
+    /// A second node of the same numbers is made on a file system of ours: in a user namespace this machine's
+    /// own belongs to nobody there is, and its group may have another number in the machine.
     Cloned {
         /// Owner in the machine.
         uid: u32,
@@ -115,6 +115,9 @@ pub enum Way {
         gid: u32,
         /// Permission bits.
         mode: u32,
+        /// Whether the machine's user namespace stands between its numbers and this machine's: then it is bound
+        /// with `idmap`, which fails where there is none.
+        mapped: bool,
     },
 }
 

@@ -28,7 +28,7 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
         }
     }
     for node in &preparation.nodes {
-        if let Way::Cloned { uid, gid, mode } = node.way {
+        if let Way::Cloned { uid, gid, mode, .. } = node.way {
             let path = places.clone_of(node);
             let (directory, name) = directories.place(&path)?;
             directory.make_node(name, &entry(node, uid, gid, mode))?;

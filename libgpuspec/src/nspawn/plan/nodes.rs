@@ -86,7 +86,7 @@ fn way(
     if let (None, Some(name), false) = (gid, &found.group, for_all) {
         draft.tell(Reason::NoGroup(name.clone()), path);
     }
-    Way::Cloned { uid, gid: gid.unwrap_or(0), mode }
+    Way::Cloned { uid, gid: gid.unwrap_or(0), mode, mapped: options.user_namespace }
 }
 
 /// A link among nodes, in a directory of its own that is bound from the tree; a runtime would make it where its end is.

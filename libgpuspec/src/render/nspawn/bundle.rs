@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_given_binds_of_what_is_ready() {
-        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660 };
+        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: true };
         let node = |path: &str, way| Node {
             path: path.into(),
             source: path.into(),

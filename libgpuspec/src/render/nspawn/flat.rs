@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_needs_more_is_told() {
-        let way = Way::Cloned { uid: 0, gid: 44, mode: 0o660 };
+        let way = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: true };
         let node = Node {
             path: "/dev/x".into(),
             source: "/dev/x".into(),

@@ -101,7 +101,8 @@ fn mounts(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<Mount>, Unw
     for node in &preparation.nodes {
         mounts.push(match node.way {
             Way::Plain => mount(false, &node.source, &node.path, "")?,
-            Way::Cloned { .. } => mount(false, &places.clone_of(node), &node.path, ":idmap")?,
+            Way::Cloned { mapped: true, .. } => mount(false, &places.clone_of(node), &node.path, ":idmap")?,
+            Way::Cloned { mapped: false, .. } => mount(false, &places.clone_of(node), &node.path, "")?,
         });
     }
     for Bind { at, source, read_only } in &preparation.binds {
@@ -147,11 +148,13 @@ mod tests {
 
     fn preparation() -> Preparation {
         let tree = vec![TreeEntry { at: "lib".into(), content: Content::Link("x".into()) }];
-        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660 };
+        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: true };
+        let same_numbers = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: false };
         let nodes = vec![
             node("/dev/nvidia0", "/dev/nvidia0", Way::Plain),
             node("/dev/x", "/host/a:b", Way::Plain),
             node("/dev/dri/renderD128", "/dev/dri/renderD128", cloned),
+            node("/dev/kfd", "/dev/kfd", same_numbers),
         ];
         let binds = vec![
             Bind {
@@ -175,11 +178,12 @@ mod tests {
         Preparation { tree, loader: Loader::Overlay(vec![farm]), nodes, binds, environment, notices: vec![] }
     }
 
-    const MOUNTS: [(&str, &str, &str); 8] = [
+    const MOUNTS: [(&str, &str, &str); 9] = [
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree:/run/gpuspec"),
         ("Bind", "--bind", "/dev/nvidia0"),
         ("Bind", "--bind", "/host/a\\:b:/dev/x"),
         ("Bind", "--bind", "/run/gpuspec/nspawn/m/dev/dev/dri/renderD128:/dev/dri/renderD128:idmap"),
+        ("Bind", "--bind", "/run/gpuspec/nspawn/m/dev/dev/kfd:/dev/kfd"),
         ("Bind", "--bind", "/run/x.socket"),
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree/lib:/run/opengl-driver/lib"),
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/params:/proc/driver/nvidia/params"),
