@@ -3,6 +3,8 @@
 // The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "nspawn/attach.rs"]
+mod attach;
 #[path = "nspawn/check.rs"]
 mod check;
 #[path = "support/elf.rs"]

@@ -9,6 +9,7 @@
 mod bind;
 mod cover;
 mod directory;
+mod inside;
 mod memory;
 mod proc;
 mod times;
@@ -31,6 +32,7 @@ use crate::error::{Error, Result};
 
 pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
+pub use inside::Peers;
 pub use times::{Attributes, Times};
 pub use watch::{Changes, Stamp, Watch};
 

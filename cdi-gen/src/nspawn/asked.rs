@@ -45,7 +45,7 @@ pub(crate) struct Asked {
     pub(crate) user_namespace: Option<String>,
 }
 
-fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
+pub(super) fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
     text.parse().map(|name: QualifiedName| name.to_string())
 }
 

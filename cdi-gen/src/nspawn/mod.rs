@@ -2,9 +2,11 @@
 
 mod args;
 mod asked;
+mod attach;
 mod bundle;
 mod check;
 mod command;
+mod detach;
 mod disable;
 mod dropin;
 mod enable;
@@ -13,9 +15,11 @@ mod machine;
 mod masked;
 mod meant;
 mod run;
+mod running;
 mod sandbox;
 mod status;
 mod systemd;
+mod unit;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -30,6 +34,8 @@ pub(crate) enum Nspawn {
     Enable(Box<enable::Enable>),
     Disable(disable::Disable),
     Status(status::StatusCommand),
+    Attach(Box<attach::Attach>),
+    Detach(detach::Detach),
     Run(run::Run),
     Args(Box<args::ArgsCommand>),
     Check(Box<check::Check>),
@@ -42,6 +48,8 @@ impl Nspawn {
             Nspawn::Enable(command) => command.run(),
             Nspawn::Disable(command) => command.run(),
             Nspawn::Status(command) => command.run(),
+            Nspawn::Attach(command) => command.run(),
+            Nspawn::Detach(command) => command.run(),
             Nspawn::Run(command) => command.run(),
             Nspawn::Args(command) => command.run(),
             Nspawn::Check(command) => command.run(),

@@ -16,6 +16,7 @@
 //! [`inspect`](guest::inspect) and [`read`](sources::Sources::read) look, [`plan`](plan::plan) decides and looks at nothing.
 //! The guest's tree is untrusted: it is read through its [`Root`](crate::Root), and nothing of it is executed.
 
+pub mod attach;
 mod changes;
 mod cleanup;
 pub mod findings;

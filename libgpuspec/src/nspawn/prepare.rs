@@ -161,7 +161,7 @@ fn guest_root(host: &Root, path: &Utf8Path) -> Result<Root> {
 }
 
 /// What a spec names and this host does not have. What is below /run comes and goes with a service, and is left out.
-fn missing(edits: &ContainerEdits, sources: &Sources) -> BTreeSet<Utf8PathBuf> {
+pub(super) fn missing(edits: &ContainerEdits, sources: &Sources) -> BTreeSet<Utf8PathBuf> {
     let files = edits.mounts.iter().map(|mount| Utf8Path::new(&mount.host_path));
     let files = files.filter(|path| !sources.files.contains_key(*path));
     let nodes = edits.device_nodes.iter();

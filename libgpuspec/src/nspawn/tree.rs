@@ -11,7 +11,7 @@ use crate::render::nspawn::lines::Places;
 use crate::root::{Directory, Durability, Entry, Kind, Restrictions};
 
 /// What of this host's files a machine may not do with them, whatever it may do.
-const RESTRICTIONS: Restrictions =
+pub(super) const RESTRICTIONS: Restrictions =
     Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
 
 /// Makes all that the preparation has, in the empty directory `state`.
@@ -49,7 +49,7 @@ fn add(host: &Root, directories: &mut Directories<'_>, path: &Utf8Path, content:
     }
 }
 
-fn found<'a>(host: &'a Root, source: &'a Utf8Path) -> Result<crate::root::Found<'a>> {
+pub(super) fn found<'a>(host: &'a Root, source: &'a Utf8Path) -> Result<crate::root::Found<'a>> {
     let gone =
         || Error::Container(format!("{source}: in the spec, and not on this host: make the spec anew"));
     host.find(source)?.ok_or_else(gone)

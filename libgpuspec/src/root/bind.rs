@@ -160,11 +160,16 @@ pub(super) fn restrict(
 }
 
 impl ClonedMount {
+    pub(super) fn of(mount: OwnedFd, kind: Kind, path: Utf8PathBuf) -> ClonedMount {
+        ClonedMount { mount, kind, path }
+    }
+
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.mount.as_fd()
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    /// What is mounted.
+    pub fn kind(&self) -> Kind {
         self.kind
     }
 

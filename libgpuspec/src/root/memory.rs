@@ -93,6 +93,8 @@ impl Directory {
         let mode = Mode::from_raw_mode(node.mode);
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
         let made = fs::mknodat(&self.fd, name, kind, mode, device)
+            // The caller's umask has had its say.
+            .and_then(|()| fs::chmodat(&self.fd, name, mode, AtFlags::empty()))
             .and_then(|()| fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW));
         made.map_err(|errno| self.error(name, "making a device node", errno))
     }

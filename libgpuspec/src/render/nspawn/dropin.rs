@@ -87,6 +87,13 @@ pub fn text(dropin: &DropIn<'_>) -> Result<String, Unwritable> {
     Ok(text)
 }
 
+/// The text that has a unit run a program at each stop, whatever became of it and in no view of its own.
+pub fn at_stop(comment: &str, program: &Utf8Path, arguments: &[&str]) -> Result<String, Unwritable> {
+    let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+    let words: Vec<String> = words.map(quote::command_word).collect::<Result<_, _>>()?;
+    Ok(format!("# {}\n[Service]\nExecStopPost=-+{}\n", quote::line_safe(comment)?, words.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,5 +173,12 @@ DeviceAllow=char-nvidia-uvm rw
         for hook in ["/a b", "/a%i", "/a$B", "/a\\b", "/a;"] {
             assert!(text(&DropIn { hook: hook.into(), ..dropin(&[], &[]) }).is_err(), "{hook}");
         }
+    }
+
+    #[test]
+    fn a_program_at_the_stop() {
+        let text = at_stop("x", "/opt/a b%/cdi-gen".into(), &["detach", "m"]).unwrap();
+        assert_eq!(text, "# x\n[Service]\nExecStopPost=-+\"/opt/a b%%/cdi-gen\" detach m\n");
+        assert!(at_stop("x\n[Service]", HOOK.into(), &[]).is_err());
     }
 }

@@ -1,0 +1,113 @@
+//! What an attachment has changed and how it is taken back, in the machine's state: written before it is done.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+
+use super::leader::{Identity, Leader};
+use crate::error::{Error, Result};
+use crate::root::{Directory, Durability};
+use crate::{Notice, Root};
+
+const NAME: &str = "attached.json";
+/// Larger than any record; one has some KiB.
+const MAX_RECORD: u64 = 1 << 20;
+const VERSION: u32 = 1;
+
+/// An attachment, as far as it got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    /// The machine's first process.
+    pub(super) leader: Identity,
+    /// The devices, as they were asked for.
+    pub(super) devices: Vec<String>,
+    /// What its unit was told.
+    pub(super) grant: Option<Grant>,
+    /// What is mounted in the machine, in this order.
+    pub(super) places: Vec<Place>,
+    /// Whether all of it was done.
+    pub(super) done: bool,
+}
+
+/// What a machine's unit lets through for an attachment, and what it did before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The unit.
+    pub unit: String,
+    /// The rules that it needs and does not have, as `DEVICE ACCESS`.
+    pub rules: Vec<String>,
+    /// Those that it has had.
+    pub rules_before: Vec<String>,
+    /// The file in which the unit's own systemd keeps what it is told while it runs.
+    pub kept_in: Utf8PathBuf,
+    /// The text of that file, if it was there.
+    pub before: Option<String>,
+}
+
+/// Something mounted in a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// Where.
+    pub(super) at: Utf8PathBuf,
+    /// Device and inode of what is mounted.
+    pub(super) identity: (u64, u64),
+    /// What was made for it, outermost first.
+    pub(super) made: Vec<Utf8PathBuf>,
+}
+
+impl Record {
+    pub(super) fn new(leader: &Leader, devices: &[String], grant: Option<Grant>) -> Record {
+        let (leader, devices) = (leader.identity.clone(), devices.to_vec());
+        Record { version: VERSION, leader, devices, grant, places: Vec::new(), done: false }
+    }
+
+    /// Writes it into the state.
+    pub(super) fn write(&self, state: &Directory) -> Result<()> {
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|error| unusable(state.path(), &error.to_string()))?;
+        state.replace_file(NAME, &text, 0o600, None, Durability::Lazy)
+    }
+
+    /// Reads it; `None` in the state of a machine that was prepared before its start.
+    pub(super) fn read(state: &Root) -> Result<Option<Record>> {
+        let Some(bytes) = state.read(NAME.into(), MAX_RECORD)? else { return Ok(None) };
+        let record: Record =
+            serde_json::from_slice(&bytes).map_err(|error| unusable(state.path(), &error.to_string()))?;
+        match record.version {
+            VERSION => Ok(Some(record)),
+            _ => Err(unusable(state.path(), "of a version not known here")),
+        }
+    }
+
+    /// Takes out of the machine what is there of it, if the machine still runs; what cannot be is told.
+    pub(super) fn take_out(&self) -> Vec<Notice> {
+        let Some(leader) = Leader::again(&self.leader) else { return Vec::new() };
+        let (places, done) = (self.places.clone(), self.done);
+        let taken = leader.within(move |root| {
+            Ok(places.iter().rev().flat_map(|place| place.take_out(root, done)).collect())
+        });
+        taken.unwrap_or_else(|error| vec![error.into()])
+    }
+}
+
+impl Place {
+    fn take_out(&self, root: &Root, is_there: bool) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        match root.take(&self.at, self.identity) {
+            Ok(false) if is_there => notices.push(Notice(format!(
+                "{}: something else is there in the machine by now; it is left, and goes with the machine",
+                self.at
+            ))),
+            Ok(_) => {}
+            Err(error) => notices.push(error.into()),
+        }
+        for path in self.made.iter().rev() {
+            notices.extend(root.remove_place(path).err().map(Notice::from));
+        }
+        notices
+    }
+}
+
+fn unusable(state: &Utf8Path, reason: &str) -> Error {
+    Error::Format { path: state.join(NAME), reason: format!("no record that can be used: {reason}") }
+}

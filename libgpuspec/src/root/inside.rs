@@ -1,0 +1,203 @@
+//! Mounts put into the tree of a machine that runs, and taken out of it again, by descriptors alone.
+//!
+//! The work is done in the machine's mount namespace, where /proc is the machine's: the kernel's links to
+//! descriptors are reached from the working directory, which must be this host's own /proc.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{self, AtFlags, Gid, Uid};
+use rustix::io::Errno;
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
+
+use super::cover::attach;
+use super::directory::on_one_mount;
+use super::{ClonedMount, Directory, Entry, Found, Kind, Root};
+use crate::error::{Error, Result};
+
+/// statfs(2), and what devtmpfs says too; rustix has no name for it.
+const TMPFS_MAGIC: fs::FsWord = 0x0102_1994;
+
+/// The mounts of a namespace, each with the group to which it passes on what is mounted on it, if it does
+/// (proc_pid_mountinfo(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peers(BTreeMap<u64, Option<u64>>);
+
+impl Peers {
+    /// Those of a mountinfo table.
+    pub fn parse(mountinfo: &str) -> Peers {
+        let line = |line: &str| {
+            let mut fields = line.split(' ');
+            let id = fields.next()?.parse().ok()?;
+            let mut group = fields.skip(5).take_while(|field| *field != "-");
+            Some((id, group.find_map(|field| field.strip_prefix("shared:")).and_then(|id| id.parse().ok())))
+        };
+        Peers(mountinfo.lines().filter_map(line).collect())
+    }
+
+    /// Whether what is mounted on the mount `id` of this namespace appears in the other one as well; of a mount
+    /// that came later nobody knows.
+    fn reach(&self, id: u64, other: &Peers) -> bool {
+        match self.0.get(&id) {
+            None => true,
+            Some(None) => false,
+            Some(group) => other.0.values().any(|one| one == group),
+        }
+    }
+}
+
+impl Root {
+    /// What must be made for something to be at `path`, outermost first.
+    pub fn missing(&self, path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
+        let mut missing = Vec::new();
+        for one in path.ancestors().filter(|one| one.parent().is_some()) {
+            if self.find(one)?.is_some() {
+                break;
+            }
+            missing.push(one.to_owned());
+        }
+        missing.reverse();
+        Ok(missing)
+    }
+
+    /// Whether what is made in the directory at `path` is gone with the machine: it is in memory, and not the
+    /// machine's own tree, which may be that too.
+    pub fn is_transient(&self, path: &Utf8Path) -> Result<bool> {
+        match self.directory(path)? {
+            Some(directory) => self.is_transient_directory(&directory),
+            None => Ok(false),
+        }
+    }
+
+    fn is_transient_directory(&self, directory: &Directory) -> Result<bool> {
+        let status = fs::fstatfs(&directory.fd);
+        let status = status.map_err(|errno| directory.error(".", "asking for its file system", errno))?;
+        Ok(status.f_type == TMPFS_MAGIC && !self.is_own_mount(directory)?)
+    }
+
+    /// Whether what is mounted at `path` appears in the namespace of `other` as well, this one having `own`.
+    pub fn spreads(&self, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<bool> {
+        self.find(path)?.map_or(Ok(false), |found| found.spreads(own, other))
+    }
+
+    /// Makes an empty file or directory of this owner at the new name `path`, where it is gone with the machine.
+    pub fn make_place(&self, path: &Utf8Path, kind: Kind, owner: (u32, u32)) -> Result<()> {
+        const ACTION: &str = "making a place to mount at";
+        let split = path.parent().zip(path.file_name());
+        let (parent, name) = split.ok_or_else(|| self.error(path, ACTION, Errno::INVAL.into()))?;
+        let parent = self.directory(parent)?.ok_or_else(|| self.error(path, ACTION, Errno::NOENT.into()))?;
+        if !self.is_transient_directory(&parent)? {
+            return Err(self.error(path, ACTION, Errno::ROFS.into()));
+        }
+        parent.make_empty(name, kind)?;
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        fs::chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.error(path, ACTION, errno.into()))
+    }
+
+    /// Takes away what [`Root::make_place`] made, if it is as it was made.
+    pub fn remove_place(&self, path: &Utf8Path) -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let Some(parent) = self.directory(parent)? else { return Ok(()) };
+        if !self.is_transient_directory(&parent)? {
+            return Ok(());
+        }
+        match parent.entry(name)? {
+            Some(Entry { kind: Kind::Directory, .. }) => parent.remove_empty(name).map(drop),
+            Some(Entry { kind: Kind::File, size: 0, .. }) => parent.remove(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Mounts the clone, restricted already, on what `path` leads to, where it does not [spread](Root::spreads).
+    pub fn put(&self, clone: &ClonedMount, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<()> {
+        let failed = |errno: Errno| self.error(path, "mounting at it", errno.into());
+        let place = self.find(path)?.ok_or_else(|| failed(Errno::NOENT))?;
+        if (place.entry.kind == Kind::Directory) != (clone.kind() == Kind::Directory) {
+            let reason =
+                format!("a {} cannot be mounted on a {}", clone.kind().word(), place.entry.kind.word());
+            return Err(Error::Format { path: self.outside(path), reason });
+        }
+        if place.spreads(own, other)? {
+            let reason = "what is mounted there in the machine may appear on this host too".to_owned();
+            return Err(Error::Format { path: self.outside(path), reason });
+        }
+        attach(clone.descriptor(), place.fd.as_fd()).map_err(failed)
+    }
+
+    /// Unmounts what `path` leads to, in use or not, if it is the mount of this device and inode.
+    pub fn take(&self, path: &Utf8Path, identity: (u64, u64)) -> Result<bool> {
+        let Some(found) = self.find(path)?.filter(|found| found.entry.identity == identity) else {
+            return Ok(false);
+        };
+        let failed = |errno: Errno| self.error(path, "unmounting it", errno.into());
+        let parent = path.parent().map(|parent| self.directory(parent)).transpose()?.flatten();
+        let parent = parent.ok_or_else(|| failed(Errno::NOENT))?;
+        if on_one_mount(found.fd.as_fd(), parent.fd.as_fd()).map_err(failed)? {
+            return Ok(false);
+        }
+        mount::unmount(link_from_proc(found.fd.as_fd()), UnmountFlags::DETACH).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// A read-only mount, not attached so far, of the directory at `below` with all of that at `above` laid over it.
+    pub fn overlay(&self, below: &Utf8Path, above: &Utf8Path) -> Result<ClonedMount> {
+        let failed = |errno: Errno| self.error(below, "laying links over it", errno.into());
+        let find = |path| -> Result<Found<'_>> { self.find(path)?.ok_or_else(|| failed(Errno::NOENT)) };
+        let (lower, upper) = (find(below)?, find(above)?);
+        let mounted = || {
+            let context = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            let layers = format!("{}:{}", link_from_proc(upper.fd.as_fd()), link_from_proc(lower.fd.as_fd()));
+            mount::fsconfig_set_string(&context, "lowerdir", layers)?;
+            mount::fsconfig_create(&context)?;
+            let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV;
+            mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
+        };
+        let mount = mounted().map_err(failed)?;
+        Ok(ClonedMount::of(mount, Kind::Directory, self.outside(below)))
+    }
+}
+
+impl Found<'_> {
+    fn spreads(&self, own: &Peers, other: &Peers) -> Result<bool> {
+        let status = fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID);
+        let status =
+            status.map_err(|errno| self.root.error(self.path, "asking for its mount", errno.into()))?;
+        Ok(own.reach(status.stx_mnt_id, other))
+    }
+}
+
+impl ClonedMount {
+    /// Device and inode of what it shows.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        let status = fs::fstat(self.descriptor()).map_err(|errno| Error::Io {
+            path: self.path().to_owned(),
+            action: "reading the status of its mount",
+            source: errno.into(),
+        })?;
+        Ok(Entry::from(status).identity)
+    }
+}
+
+/// The kernel's link to a descriptor, from this host's own /proc on.
+fn link_from_proc(fd: BorrowedFd<'_>) -> String {
+    format!("self/fd/{}", fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_one_group_in_two_namespaces_reach_each_other() {
+        let own = "21 1 0:5 / / rw shared:7 - ext4 x rw\n22 21 0:6 / /run rw shared:8 master:1 - tmpfs x rw\n\
+                   23 21 0:6 / /a rw - tmpfs shared:7 rw\n";
+        let host = "91 1 0:5 / / rw master:9 shared:7 - ext4 x rw\n92 91 0:6 / /x rw master:8 - tmpfs x rw\n";
+        let (own, host) = (Peers::parse(own), Peers::parse(host));
+        assert_eq!([21, 22, 23, 24].map(|id| own.reach(id, &host)), [true, false, false, true]);
+        assert_eq!(Peers::parse("no table\n\n"), Peers::default());
+    }
+}
