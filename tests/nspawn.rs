@@ -235,7 +235,7 @@ fn a_prepared_machine_keeps_its_devices_until_it_stops() {
     let lines: Vec<&str> = left.lines().skip(1).collect();
     let expected = [
         "[Service]",
-        "ExecStopPost=-+/usr/libexec/libgpuspec/oci-hook-inject nspawn-cleanup --machine=%i",
+        "ExecStopPost=-+nsenter --mount=/proc/1/ns/mnt /usr/libexec/libgpuspec/oci-hook-inject nspawn-cleanup --machine=%i",
         "DeviceAllow=/dev/v0 rw",
         "ExecStopPost=-+/bin/rm -f /run/systemd/system/systemd-nspawn@m.service.d/50-gpuspec.conf",
     ];
