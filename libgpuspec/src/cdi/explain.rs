@@ -173,7 +173,7 @@ fn node_problem(node: &DeviceNode, host: &Root) -> Option<String> {
     if let Err(error) = fill(std::slice::from_ref(node), host) {
         return Some(chain(&error));
     }
-    let path = Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path });
+    let path = node.source();
     let entry = match host.entry(path) {
         Ok(Some(entry)) => entry,
         Ok(None) => return Some(format!("{path}: not on this host; rootless engines cannot make it")),

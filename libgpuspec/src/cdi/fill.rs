@@ -45,7 +45,7 @@ pub fn fill(nodes: &[DeviceNode], host: &Root) -> Result<Vec<DeviceNode>, NodeEr
 
 fn filled(node: &DeviceNode, host: &Root) -> Result<DeviceNode, NodeError> {
     let mut filled = node.clone();
-    let path = Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path });
+    let path = node.source();
     let complete = match node.node_type.as_str() {
         "" => false,
         "p" => true,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use camino::Utf8Path;
 use serde::Serialize;
 
 fn is_false(value: &bool) -> bool {
@@ -117,6 +118,13 @@ pub struct DeviceNode {
     /// Group in the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
+}
+
+impl DeviceNode {
+    /// Where it is on the host.
+    pub fn source(&self) -> &Utf8Path {
+        Utf8Path::new(if self.host_path.is_empty() { &self.path } else { &self.host_path })
+    }
 }
 
 fn is_zero(value: &i64) -> bool {

@@ -13,7 +13,7 @@ use super::state::{State, check_name};
 use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind, Sources, Wanted};
 use super::{guest, loader, plan, tree};
 use crate::apply::Request;
-use crate::cdi::ContainerEdits;
+use crate::cdi::{ContainerEdits, DeviceNode};
 use crate::error::{Error, Result};
 use crate::ldcache::Abi;
 use crate::render::nspawn::lines::lines;
@@ -164,9 +164,7 @@ fn guest_root(host: &Root, path: &Utf8Path) -> Result<Root> {
 pub(super) fn missing(edits: &ContainerEdits, sources: &Sources) -> BTreeSet<Utf8PathBuf> {
     let files = edits.mounts.iter().map(|mount| Utf8Path::new(&mount.host_path));
     let files = files.filter(|path| !sources.files.contains_key(*path));
-    let nodes = edits.device_nodes.iter();
-    let nodes =
-        nodes.map(|node| Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path }));
+    let nodes = edits.device_nodes.iter().map(DeviceNode::source);
     let nodes = nodes.filter(|path| !sources.nodes.contains_key(*path));
     let comes_and_goes = |path: &Utf8Path| path.starts_with("/run") || path.starts_with("/var/run");
     files.chain(nodes).filter(|path| !comes_and_goes(path)).map(Utf8Path::to_owned).collect()

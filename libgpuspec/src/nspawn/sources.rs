@@ -98,7 +98,7 @@ impl Sources {
             BTreeMap::new()
         });
         for node in &edits.device_nodes {
-            let path = Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path });
+            let path = node.source();
             match host.entry(path) {
                 Ok(None) => {}
                 Ok(Some(entry)) => {

@@ -109,7 +109,7 @@ fn entry(node: &DeviceNode) -> Result<Option<Entry>, Failure> {
 
 /// A mount of this machine's node, if it is the one that is meant.
 fn bound(dev: &Root, node: &DeviceNode, wanted: &Entry) -> Result<ClonedMount, Failure> {
-    let path = Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path });
+    let path = node.source();
     let found = dev.find_itself(path).map_err(|error| Failure::new(Class::Machine, &error))?;
     let Some(found) = found.filter(|found| is_same_device(&found.entry, wanted)) else {
         let reason = format!(

@@ -18,7 +18,7 @@ const FOR_ALL: u32 = 0o006;
 /// Places nodes, the links among them, and the driver's parameters that keep programs from making more.
 pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>, options: &Options) {
     for node in &wanted.edits.device_nodes {
-        let source = Utf8Path::new(if node.host_path.is_empty() { &node.path } else { &node.host_path });
+        let source = node.source();
         let path = Utf8Path::new(&node.path);
         match wanted.sources.nodes.get(source) {
             None => draft.leave(Reason::Missing, path),

@@ -33,7 +33,7 @@ pub fn device_allow(
 ) -> Result<Vec<DeviceRule>, Unwritable> {
     let mut rules: Vec<DeviceRule> = Vec::new();
     for node in nodes.iter().filter(|node| node.permissions != "none" && node.node_type != "p") {
-        let path = if node.host_path.is_empty() { &node.path } else { &node.host_path };
+        let path = node.source().as_str();
         let name = path.strip_prefix("/dev/").unwrap_or(path);
         quote::line_safe(name)?;
         let device = device(node, path, majors)?;
