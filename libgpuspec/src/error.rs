@@ -72,6 +72,9 @@ pub enum Error {
     /// A container's root or state cannot be used.
     #[error("container: {0}")]
     Container(String),
+    /// A machine of systemd-nspawn is not there, or cannot be made ready.
+    #[error("{0}")]
+    Machine(String),
 }
 
 /// An error and all its causes in one line.

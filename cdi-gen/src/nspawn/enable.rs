@@ -86,7 +86,7 @@ impl Enable {
             (None, Some(path)) => Some(MachineRoot::Image(path.clone())),
             (None, None) => match Machine::find(host, &self.machine.to_string()) {
                 Ok(machine) => Some(machine.root),
-                Err(libgpuspec::Error::Container(_)) => {
+                Err(libgpuspec::Error::Machine(_)) => {
                     let machine = &self.machine;
                     output::warning(&format!(
                         "no machine {machine} is here yet; a root that is elsewhere is named by --directory or --image"

@@ -3,13 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use libgpuspec::Root;
-
-/// The longest name that Linux gives a host (sethostname(2)).
-const MAX_NAME: usize = 64;
+use libgpuspec::{Root, nspawn};
 
 /// A machine's name as systemd takes one: a host's, of letters, digits, `-` and `.`.
 ///
@@ -21,16 +18,8 @@ impl FromStr for Name {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Name> {
-        let fits = |label: &str| {
-            let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-            !label.is_empty() && label.bytes().all(known) && !label.starts_with('-') && !label.ends_with('-')
-        };
-        match text.len() <= MAX_NAME && text.split('.').all(fits) {
-            true => Ok(Name(text.to_owned())),
-            false => bail!(
-                "a machine's name has up to 64 letters, digits, - and ., no label of it empty or with - at its ends"
-            ),
-        }
+        nspawn::check_name(text)?;
+        Ok(Name(text.to_owned()))
     }
 }
 
@@ -58,7 +47,7 @@ impl Name {
 
     /// What is there while it is prepared.
     pub(crate) fn state(&self) -> Utf8PathBuf {
-        Utf8Path::new("/run/gpuspec/nspawn").join(&self.0)
+        nspawn::state_directory(&self.0)
     }
 
     /// Where systemd-machined says that it runs.
@@ -78,24 +67,5 @@ pub(crate) struct HostTree {
 impl HostTree {
     pub(crate) fn open(&self) -> Result<Root> {
         Ok(Root::open(&self.root)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_that_systemd_takes() {
-        let long = "a".repeat(64);
-        for good in ["a", "debian-12", "A.b.C9", &long] {
-            assert!(good.parse::<Name>().is_ok(), "{good}");
-        }
-        let longer = "a".repeat(65);
-        for bad in [
-            "", "a b", "-x", "x-", "../x", ".x", "x.", "a..b", "a/b", "a_b", "é", "a\n", "%i", "a@b", &longer,
-        ] {
-            assert!(bad.parse::<Name>().is_err(), "{bad:?}");
-        }
     }
 }

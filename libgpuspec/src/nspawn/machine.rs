@@ -78,7 +78,9 @@ impl Machine {
             }
         }
         let places = MACHINES.join(", ");
-        Err(Error::Container(format!("no machine {name} in {places}: name its root by --root or --image")))
+        Err(Error::Machine(format!(
+            "no machine {name} in {places}; if its root is elsewhere, name that directory or image"
+        )))
     }
 
     /// The machine `name`, whose root is said to be this.

@@ -178,7 +178,7 @@ fn carry_out(
     sandbox: Sandbox,
 ) -> Result<()> {
     let Decided { machine, preparation, .. } = decided;
-    let unwritable = |error: crate::render::nspawn::Unwritable| Error::Container(error.to_string());
+    let unwritable = |error: crate::render::nspawn::Unwritable| Error::Machine(error.to_string());
     let text = lines(preparation, &state.path(), &settings::base(machine)).map_err(unwritable)?;
     let mut trees = Vec::new();
     let libraries = match (&preparation.loader, &machine.root) {
@@ -199,7 +199,7 @@ fn carry_out(
         settings::write_private(&directory, machine, &text)?;
     }
     for tree in &manifest.trees {
-        let gone = || Error::Container(format!("{}: gone while the machine was prepared", tree.path));
+        let gone = || Error::Machine(format!("{}: gone while the machine was prepared", tree.path));
         tree.with(sandbox, |root, changes| changes.make(root))?.ok_or_else(gone)??;
     }
     finish(&directory, &mut manifest)

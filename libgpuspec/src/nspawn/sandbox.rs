@@ -15,8 +15,7 @@ pub(super) fn confined<T: Send + 'static>(
     work: impl FnOnce(&Root) -> T + Send + 'static,
 ) -> Result<T> {
     let path = root.path().to_owned();
-    let failed =
-        |reason: String| Error::Container(format!("{path}: the work on the machine's tree: {reason}"));
+    let failed = |reason: String| Error::Machine(format!("{path}: the work on the machine's tree: {reason}"));
     let (sender, receiver) = mpsc::channel();
     // Whoever waited too long for the result is gone.
     let work = Box::new(move |root: &Root| drop(sender.send(work(root))));

@@ -100,7 +100,7 @@ impl<'a> State<'a> {
 }
 
 /// Whether a machine can have this name.
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub fn check_name(name: &str) -> Result<()> {
     if is_machine_name(name) {
         return Ok(());
     }
@@ -108,7 +108,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
         "`{name}` is no machine's name: up to {LONGEST_NAME} letters, digits, `-` and `.`, no label of it empty \
          or with `-` at its ends"
     );
-    Err(Error::Container(reason))
+    Err(Error::Machine(reason))
 }
 
 /// No machine's name begins with a dot.
@@ -130,13 +130,14 @@ mod tests {
 
     #[test]
     fn names_are_those_that_nspawn_takes() {
-        for name in ["m", "debian-12", "A.b.c", "run-42-1"] {
+        for name in ["m", "debian-12", "A.b.c", "run-42-1", &"x".repeat(64)] {
             assert!(is_machine_name(name), "{name}");
         }
         let long = "x".repeat(65);
-        for name in
-            ["", ".", "..", ".x", "x.", "a..b", "a/b", "../x", "-x", "x-", "a_b", "a b", "a\n", "ä", &long]
-        {
+        for name in [
+            "", ".", "..", ".x", "x.", "a..b", "a/b", "../x", "-x", "x-", "a_b", "a b", "a\n", "ä", "%i",
+            "a@b", &long,
+        ] {
             assert!(!is_machine_name(name), "{name:?}");
         }
     }

@@ -50,8 +50,7 @@ fn add(host: &Root, directories: &mut Directories<'_>, path: &Utf8Path, content:
 }
 
 pub(super) fn found<'a>(host: &'a Root, source: &'a Utf8Path) -> Result<crate::root::Found<'a>> {
-    let gone =
-        || Error::Container(format!("{source}: in the spec, and not on this host: make the spec anew"));
+    let gone = || Error::Machine(format!("{source}: in the spec, and not on this host: make the spec anew"));
     host.find(source)?.ok_or_else(gone)
 }
 
@@ -93,5 +92,5 @@ impl Directories<'_> {
 }
 
 fn nameless(path: &str) -> Error {
-    Error::Container(format!("`{path}`: no place in a machine's state"))
+    Error::Machine(format!("`{path}`: no place in a machine's state"))
 }
