@@ -81,6 +81,7 @@ fn page(preparation: &Preparation) -> String {
     preparation.binds.iter().for_each(|bind| page.push_str(&format!("{bind:?}\n")));
     preparation.environment.iter().for_each(|(name, value)| page.push_str(&format!("{name}={value}\n")));
     preparation.notices.iter().for_each(|notice| page.push_str(&format!("notice: {notice}\n")));
+    preparation.usual.iter().for_each(|notice| page.push_str(&format!("usual: {notice}\n")));
     page
 }
 
@@ -131,7 +132,7 @@ fn tree_of(preparation: &Preparation) -> Vec<String> {
 }
 
 fn notices_of(preparation: &Preparation) -> Vec<&str> {
-    preparation.notices.iter().map(|notice| notice.0.as_str()).collect()
+    preparation.notices.iter().chain(&preparation.usual).map(|notice| notice.0.as_str()).collect()
 }
 
 fn on(name: &str) -> Guest {
@@ -241,6 +242,7 @@ fn a_spec_of_the_peers_becomes_the_same_tree() {
     );
     let firmware =
         "/lib/firmware/nvidia/580/gsp_ga10x.bin: the kernel loads firmware from the host; left out";
+    assert!(given.notices.is_empty(), "{:?}", given.notices);
     assert_eq!(notices_of(&given), [firmware]);
 }
 
@@ -280,9 +282,9 @@ fn directories_and_sockets_have_their_places() {
         notices_of(&given),
         [
             "/etc/../vendor.conf, /scratch: no file, directory or socket at a plain path; left out",
-            "/etc/vendor.conf, /opt/rocm: looked for at that path, where a bind would leave an empty file in the machine; it is below /run/gpuspec instead, and a link in the machine can lead there",
             "/opt/gone: not on this host; make the spec anew",
             "/sys/vendor.conf: nothing is mounted over /proc and /sys; left out",
+            "/etc/vendor.conf, /opt/rocm: looked for at that path, where a bind would leave an empty file in the machine; it is below /run/gpuspec instead, and a link in the machine can lead there",
         ]
     );
 }

@@ -96,6 +96,7 @@ proptest! {
         prop_assert!(given.binds.is_sorted_by(|one, other| one.at <= other.at && one != other));
         prop_assert!(given.environment.is_sorted_by(|one, other| one.0 < other.0));
         prop_assert!(given.notices.is_sorted_by(|one, other| one < other));
+        prop_assert!(given.usual.is_sorted_by(|one, other| one < other));
         let names: Vec<&Utf8Path> = given.tree.iter().map(|entry| entry.at.as_path()).collect();
         for entry in &given.tree {
             let plain = |part: &str| !matches!(part, "" | "." | "..");

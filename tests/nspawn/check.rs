@@ -22,6 +22,7 @@ driver/libnew.so.1 elf64 soname=libnew.so.1 needs=libc.so.6 wants=GLIBC_2.99
 const SPEC: &str = r#"{"cdiVersion": "0.6.0", "kind": "v.com/c", "containerEdits": {"env": ["A=B"]}, "devices": [
   {"name": "old", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "HERE/driver/libold.so.1", "containerPath": "/x/libold.so.1"}]}},
   {"name": "new", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "HERE/driver/libnew.so.1", "containerPath": "/x/libnew.so.1"}]}},
+  {"name": "data", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "HERE/cdi/v.json", "containerPath": "/etc/v.json"}]}},
   {"name": "gone", "containerEdits": {"deviceNodes": [{"path": "/dev/null"}], "mounts": [{"hostPath": "/no/such.so", "containerPath": "/x/no.so"}]}}]}"#;
 
 /// Mounts the tree of the machine `m` in an image's place.
@@ -55,6 +56,12 @@ fn a_machine_is_judged_before_it_is_started() {
     assert!(stdout.ends_with("nothing stands in the way\n"), "{stdout}");
     let (status, stdout, _) = check("--device v.com/c=new");
     assert!(status == Some(0) && stdout.contains("libnew.so.1: needs glibc 2.99"), "{stdout}");
+    // That is so in every machine, and no start says it.
+    let (status, stdout, _) = check("--device v.com/c=data");
+    assert!(
+        status == Some(0) && stdout.starts_with("note: /etc/v.json: looked for at that path"),
+        "{stdout}"
+    );
     let (status, stdout, _) = check("--device v.com/c=gone --json");
     let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((status, &report["findings"][0]["severity"]), (Some(5), &"failure".into()));

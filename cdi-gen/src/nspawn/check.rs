@@ -117,7 +117,7 @@ fn judge(
     dropin: Option<&str>,
     notices: &mut Vec<Notice>,
 ) -> Result<Vec<Finding>> {
-    notices.extend(decided.notices.iter().cloned());
+    notices.extend(decided.notices.iter().chain(&decided.preparation.usual).cloned());
     let policy = match dropin {
         None => None,
         Some(text) => {

@@ -23,6 +23,8 @@ pub struct Preparation {
     pub environment: Vec<(String, String)>,
     /// What the machine does not get, and why.
     pub notices: Vec<Notice>,
+    /// The same of what no machine gets of these devices: nothing that would be news at each start.
+    pub usual: Vec<Notice>,
 }
 
 /// One name of the tree. Directories that hold one are made, mode 0755.

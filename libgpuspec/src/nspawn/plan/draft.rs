@@ -25,6 +25,7 @@ pub(super) struct Draft<'a> {
     pub(super) binds: BTreeSet<Bind>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) notices: Vec<Notice>,
+    pub(super) usual: Vec<Notice>,
     left: BTreeMap<Reason, BTreeSet<Utf8PathBuf>>,
 }
 
@@ -40,6 +41,7 @@ impl<'a> Draft<'a> {
             binds: BTreeSet::new(),
             environment: BTreeMap::new(),
             notices: Vec::new(),
+            usual: Vec::new(),
             left: BTreeMap::new(),
         }
     }
@@ -89,18 +91,23 @@ impl<'a> Draft<'a> {
         self.tree.keys().any(|name| name.starts_with(directory))
     }
 
-    pub(super) fn finish(self, loader: Loader) -> Preparation {
-        let mut notices = reason::notices(&self.left);
-        notices.extend(self.notices);
-        notices.sort();
-        notices.dedup();
+    pub(super) fn finish(mut self, loader: Loader) -> Preparation {
+        for (reason, paths) in &self.left {
+            let list = if reason.is_usual() { &mut self.usual } else { &mut self.notices };
+            list.push(reason::notice(reason, paths));
+        }
+        for list in [&mut self.notices, &mut self.usual] {
+            list.sort();
+            list.dedup();
+        }
         Preparation {
             tree: self.tree.into_iter().map(|(at, content)| TreeEntry { at, content }).collect(),
             loader,
             nodes: self.nodes.into_iter().collect(),
             binds: self.binds.into_iter().collect(),
             environment: self.environment.into_iter().collect(),
-            notices,
+            notices: self.notices,
+            usual: self.usual,
         }
     }
 }

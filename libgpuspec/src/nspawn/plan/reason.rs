@@ -1,6 +1,6 @@
 //! Why a machine does not get something, in words with the remedy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use camino::Utf8PathBuf;
@@ -67,26 +67,41 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One notice for each reason, and those about the rest of what specs ask for.
-pub(super) fn notices(left: &BTreeMap<Reason, BTreeSet<Utf8PathBuf>>) -> Vec<Notice> {
-    let line = |(reason, paths): (&Reason, &BTreeSet<Utf8PathBuf>)| {
-        let paths: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
-        Notice(format!("{}: {reason}", paths.join(", ")))
-    };
-    left.iter().map(line).collect()
+impl Reason {
+    /// Whether it holds for every machine.
+    pub(super) fn is_usual(&self) -> bool {
+        match self {
+            Reason::Firmware | Reason::FixedPath => true,
+            Reason::Missing
+            | Reason::Abi(_)
+            | Reason::Glibc { .. }
+            | Reason::Taken
+            | Reason::NoBind
+            | Reason::Kernel
+            | Reason::Nowhere
+            | Reason::DeviceLink
+            | Reason::NoGroup(_) => false,
+        }
+    }
+}
+
+/// All that there is one reason for.
+pub(super) fn notice(reason: &Reason, paths: &BTreeSet<Utf8PathBuf>) -> Notice {
+    let paths: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
+    Notice(format!("{}: {reason}", paths.join(", ")))
 }
 
 /// What is no file, node or link, and what nspawn has no means for.
 pub(super) fn tell_rest(draft: &mut Draft<'_>, wanted: &Wanted<'_>, allowed: &[&String]) {
+    if wanted.requests.iter().any(|request| request.profile == Profile::Write) {
+        draft.usual.push(Notice(
+            "no application profile is written: EGL may list GPUs of which the machine has no node"
+                .to_owned(),
+        ));
+    }
     let mut tell = |text: String| draft.notices.push(Notice(text));
     for name in allowed {
         tell(format!("{name}: a hook that was not run"));
-    }
-    if wanted.requests.iter().any(|request| request.profile == Profile::Write) {
-        tell(
-            "no application profile is written: EGL may list GPUs of which the machine has no node"
-                .to_owned(),
-        );
     }
     let modes = wanted.requests.iter().flat_map(|request| &request.modes);
     // nspawn makes directories with this mode.

@@ -299,7 +299,7 @@ mod tests {
                 read_only: true,
             }],
             environment: vec![("A".into(), "1".into())],
-            notices: vec![],
+            ..Preparation::default()
         };
         let mut config = json!({
             "process": {"env": ["A=0", "AA=2", "A=3"]},

@@ -175,7 +175,8 @@ mod tests {
         ];
         let farm = Farm { directory: "/usr/lib64".into(), links: BTreeMap::new() };
         let environment = vec![("A".into(), "1".into()), ("B".into(), "x y".into())];
-        Preparation { tree, loader: Loader::Overlay(vec![farm]), nodes, binds, environment, notices: vec![] }
+        let loader = Loader::Overlay(vec![farm]);
+        Preparation { tree, loader, nodes, binds, environment, ..Preparation::default() }
     }
 
     const MOUNTS: [(&str, &str, &str); 9] = [
