@@ -20,7 +20,7 @@ const PROGRAMS: [&str; 3] = ["oci-hook", "nvidia-cdi-hook", "nvidia-ctk"];
 /// What a spec's hook comes to; `None` where only its own program knows.
 ///
 /// A hook that is to do nothing asks for nothing, which is an empty request.
-pub fn meaning(hook: &Hook) -> Option<Request> {
+fn meaning(hook: &Hook) -> Option<Request> {
     let name = Utf8Path::new(hook.args.first()?).file_name()?;
     if !PROGRAMS.contains(&name) || hook.hook_name != "createContainer" {
         return None;
@@ -30,6 +30,23 @@ pub fn meaning(hook: &Hook) -> Option<Request> {
         Command::Nothing => Some(Request::default()),
         Command::Unknown(_) => None,
     }
+}
+
+/// What specs' hooks come to, and those of which that is not known.
+pub fn meanings(hooks: &[Hook]) -> (Vec<Request>, Vec<&Hook>) {
+    let (mut requests, mut unknown) = (Vec::new(), Vec::new());
+    for hook in hooks {
+        match meaning(hook) {
+            Some(request) => requests.push(request),
+            None => unknown.push(hook),
+        }
+    }
+    (requests, unknown)
+}
+
+/// The name by which a hook's user allows for it to be left out.
+pub fn name(hook: &Hook) -> String {
+    Utf8Path::new(&hook.path).file_name().unwrap_or(&hook.path).to_owned()
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn run(job: Job) -> Result<(), (Failure, Notice)> {
     let path = state.root().map_err(failed(Failure::Config))?;
     let root = container::open(&path).map_err(failed(Failure::Root))?;
     let mut undone = apply::mount(&root, &request);
-    undone.extend(sandbox::run(root, move |root| apply::edit(root, &request)).map_err(lost)?);
+    undone.extend(sandbox::run(root, move |root| apply::edit(root, &request)).map_err(|error| lost(&error))?);
     for one in &undone {
         say(Priority::Warning, &one.notice.0);
     }
@@ -85,11 +85,12 @@ fn run(job: Job) -> Result<(), (Failure, Notice)> {
     }
 }
 
-fn lost(lost: Lost) -> (Failure, Notice) {
-    match lost {
-        Lost::Deadline => (Failure::Deadline, Notice(format!("not done after {:?}", sandbox::DEADLINE))),
-        Lost::Sandbox(reason) => (Failure::Sandbox, Notice(reason)),
-    }
+fn lost(lost: &Lost) -> (Failure, Notice) {
+    let failure = match lost {
+        Lost::Deadline => Failure::Deadline,
+        Lost::Sandbox(_) => Failure::Sandbox,
+    };
+    (failure, Notice(lost.to_string()))
 }
 
 /// The state's bytes, from standard input or from the file that was named.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc;
 use std::thread;
@@ -30,6 +31,15 @@ pub enum Lost {
     Deadline,
     /// The thread could not be confined.
     Sandbox(String),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Deadline => write!(formatter, "not done after {DEADLINE:?}"),
+            Lost::Sandbox(reason) => formatter.write_str(reason),
+        }
+    }
 }
 
 /// Does the work on a root in a confined thread.

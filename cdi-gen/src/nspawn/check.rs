@@ -130,7 +130,7 @@ fn judge(
             let (root, known) = (Root::open(&host.outside(path))?, decided.guest.clone());
             let looked = confined::run(root, move |root| guest::libraries(root, &known));
             let (libraries, told) =
-                looked.map_err(|lost| anyhow!("{path}: looking for its libraries: {lost:?}"))?;
+                looked.map_err(|lost| anyhow!("{path}: looking for its libraries: {lost}"))?;
             notices.extend(told);
             libraries
         }

@@ -66,6 +66,6 @@ fn dissect(arguments: &[&str]) -> std::result::Result<(), String> {
 fn inspect(place: &Utf8Path) -> std::result::Result<Option<Utf8PathBuf>, String> {
     let root = Root::open(place).map_err(|error| libgpuspec::error::chain(&error))?;
     let looked = sandbox::run(root, guest::inspect);
-    let (guest, _) = looked.map_err(|lost| format!("looking into it: {lost:?}"))?;
+    let (guest, _) = looked.map_err(|lost| format!("looking into it: {lost}"))?;
     Ok(guest.programs.first().map(|programs| programs.directory.clone()))
 }

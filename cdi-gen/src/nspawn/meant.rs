@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
-use camino::Utf8Path;
 use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, fill};
 use libgpuspec::nspawn::{MachineRoot, Order, Refused};
@@ -30,15 +29,8 @@ pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Meant, Vec<Strin
         Ok(edits) => edits,
         Err(reasons) => return Ok(Err(reasons.iter().map(ToString::to_string).collect())),
     };
-    let (mut requests, mut unknown_hooks) = (Vec::new(), Vec::new());
-    for hook in &edits.hooks {
-        match oci_hook::meaning(hook) {
-            Some(request) => requests.push(request),
-            None => {
-                unknown_hooks.push(Utf8Path::new(&hook.path).file_name().unwrap_or(&hook.path).to_owned())
-            }
-        }
-    }
+    let (requests, unknown_hooks) = oci_hook::meanings(&edits.hooks);
+    let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
     let refused = unknown_hooks.iter().filter(|name| !asked.allowed_hooks.contains(name));
     let refused: Vec<String> = refused.map(|name| Refused::Hook(name.clone()).to_string()).collect();
     Ok(if refused.is_empty() { Ok(Meant { edits, requests, unknown_hooks }) } else { Err(refused) })

@@ -4,18 +4,16 @@
 
 use std::process;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use clap::{ArgAction, Args};
 use libgpuspec::Root;
-use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, Registry};
 use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, Touch};
-use oci_hook::meaning;
-use oci_hook::report::Report;
+use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
 
 use crate::entry::device;
-use crate::{Class, Failure};
+use crate::{Class, Failure, PROGRAM};
 
 /// A machine's start.
 #[derive(Debug, Args)]
@@ -85,7 +83,8 @@ pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
             report.tell(&told);
         }
     })?;
-    let (requests, unknown_hooks) = hooks(&edits);
+    let (requests, unknown_hooks) = oci_hook::meanings(&edits.hooks);
+    let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
     let root = asked.root.clone().map(MachineRoot::Directory);
     let order = Order {
         machine: &asked.machine,
@@ -123,18 +122,6 @@ fn edits(asked: &Prepare) -> Result<ContainerEdits, Failure> {
     })
 }
 
-/// What the specs' hooks mean, and the names of those of which that is not known.
-fn hooks(edits: &ContainerEdits) -> (Vec<Request>, Vec<String>) {
-    let (mut requests, mut unknown) = (Vec::new(), Vec::new());
-    for hook in &edits.hooks {
-        match meaning(hook) {
-            Some(request) => requests.push(request),
-            None => unknown.push(Utf8Path::new(&hook.path).file_name().unwrap_or(&hook.path).to_owned()),
-        }
-    }
-    (requests, unknown)
-}
-
 fn failure(failed: &Failed) -> Failure {
     let class = match failed {
         Failed::Refused(_) => Class::Request,
@@ -153,8 +140,8 @@ fn confined(root: Root, work: Box<dyn FnOnce(&Root) + Send>) -> Result<(), Strin
         Err(Lost::Sandbox(reason)) => Err(reason),
         // The thread may still be at work: what it did is for the next clean-up to take back.
         Err(Lost::Deadline) => {
-            let limit = sandbox::DEADLINE;
-            eprintln!("oci-hook-inject: {path}: the work on the machine's tree: not done after {limit:?}");
+            let text = format!("{path}: the work on the machine's tree: {}", Lost::Deadline);
+            Report::standard_error(PROGRAM).say(Priority::Error, &text);
             process::exit(Class::Container as i32)
         }
     }

@@ -11,7 +11,7 @@ use libgpuspec::request::{self, Request};
 use libgpuspec::{Notice, Root};
 use oci_hook::report::Report;
 use oci_hook::sandbox::{self, Lost};
-use oci_hook::{meaning, stdin};
+use oci_hook::stdin;
 use serde_json::Value;
 
 use crate::created::Created;
@@ -86,27 +86,18 @@ fn rules(nodes: &[DeviceNode]) -> Result<Vec<Rule>, String> {
 
 /// What the specs' createContainer hooks would do, done here: the runtime has read its config already.
 fn hooks(root: Root, edits: &ContainerEdits, report: &Report) -> Result<(), Failure> {
-    let mut requests = Vec::new();
-    for hook in &edits.hooks {
-        match meaning(hook) {
-            Some(request) => requests.push(request),
-            None => report
-                .tell(&[Notice(format!("{}: a hook of another maker, not run at this stage", hook.path))]),
-        }
+    let (requests, unknown) = oci_hook::meanings(&edits.hooks);
+    for hook in unknown {
+        report.tell(&[Notice(format!("{}: a hook of another maker, not run at this stage", hook.path))]);
     }
     for request in &requests {
         tell_undone(&apply::mount(&root, request), report);
     }
     let work =
         move |root: &Root| requests.iter().flat_map(|request| apply::edit(root, request)).collect::<Vec<_>>();
-    match sandbox::run(root, work) {
-        Ok(undone) => tell_undone(&undone, report),
-        Err(Lost::Deadline) => {
-            let reason = format!("links and loader cache: not done after {:?}", sandbox::DEADLINE);
-            return Err(Failure { class: Class::Container, reason });
-        }
-        Err(Lost::Sandbox(reason)) => return Err(Failure { class: Class::Container, reason }),
-    }
+    let lost =
+        |lost: Lost| Failure { class: Class::Container, reason: format!("links and loader cache: {lost}") };
+    tell_undone(&sandbox::run(root, work).map_err(lost)?, report);
     Ok(())
 }
 
