@@ -27,12 +27,19 @@ pub fn arguments(
     let mut flat = Preparation { environment: preparation.environment.clone(), ..Preparation::default() };
     flat.binds.extend(files.iter().map(|(at, source)| bind(Utf8Path::new(TREE).join(at), source)));
     for node in &preparation.nodes {
-        if node.way != Way::Plain {
-            notices.push(Notice(format!(
-                "{}: its mode lets nobody in a user namespace use it, and a node made for the machine is more than arguments; cdi-gen nspawn run makes one",
+        let why = match node.way {
+            Way::Plain => None,
+            Way::Cloned { mapped: true, .. } => Some("its mode lets nobody in a user namespace use it"),
+            Way::Cloned { mapped: false, .. } => {
+                Some("its owner, group or mode is to be another in the machine")
+            }
+        };
+        notices.extend(why.map(|why| {
+            Notice(format!(
+                "{}: {why}, and a node made for the machine is more than arguments; cdi-gen nspawn run makes one",
                 node.path
-            )));
-        }
+            ))
+        }));
         flat.nodes.push(crate::nspawn::Node { way: Way::Plain, ..node.clone() });
     }
     for given in &preparation.binds {
@@ -181,18 +188,17 @@ mod tests {
 
     #[test]
     fn what_needs_more_is_told() {
-        let way = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: true };
-        let node = Node {
-            path: "/dev/x".into(),
-            source: "/dev/x".into(),
-            kind: NodeKind::Char,
-            major: 1,
-            minor: 3,
-            way,
-        };
-        let loader = Loader::Cache(Vec::new());
-        let preparation = Preparation { nodes: vec![node], loader, ..Preparation::default() };
-        let (arguments, notices) = arguments(&preparation, None).unwrap();
-        assert_eq!((arguments, notices.len()), (vec!["--bind=/dev/x".to_owned()], 2));
+        for (mapped, why) in
+            [(true, "its mode lets nobody in a user namespace"), (false, "its owner, group or mode")]
+        {
+            let way = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped };
+            let (path, source) = ("/dev/x".into(), "/dev/x".into());
+            let node = Node { path, source, kind: NodeKind::Char, major: 1, minor: 3, way };
+            let loader = Loader::Cache(Vec::new());
+            let preparation = Preparation { nodes: vec![node], loader, ..Preparation::default() };
+            let (arguments, notices) = arguments(&preparation, None).unwrap();
+            assert_eq!((arguments, notices.len()), (vec!["--bind=/dev/x".to_owned()], 2));
+            assert!(notices[0].0.contains(why), "{notices:?}");
+        }
     }
 }
