@@ -32,7 +32,7 @@ pub(crate) use ldconf::{
 };
 pub(crate) use params::{PATH as PARAMS, hidden as device_files_hidden};
 pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, directory};
-pub(crate) use scan::libraries_of;
+pub(crate) use scan::{is_library, libraries_of};
 pub use step::{Step, Undone, UnknownStep};
 
 pub(crate) const ETC: &str = "/etc";

@@ -67,7 +67,7 @@ fn newest(chosen: &mut String, name: &str) {
 }
 
 /// Whether a library can be found by this name; what is longer than a file's name can be is a soname of no use.
-fn is_library(name: &str) -> bool {
+pub(crate) fn is_library(name: &str) -> bool {
     let plain = |character: char| character.is_ascii_alphanumeric() || "._+-".contains(character);
     name.len() <= 255
         && name.starts_with("lib")

@@ -5,7 +5,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::draft::Draft;
 use super::place;
 use super::reason::Reason;
-use crate::apply::{Link, Request};
+use crate::apply::{self, Link, Request};
 use crate::nspawn::Content;
 
 /// Most links that lead over each other (path_resolution(7) has 40).
@@ -65,7 +65,7 @@ fn beside(path: &Utf8Path, end: &Utf8Path) -> Option<Utf8PathBuf> {
     let top = end.components().next()?.as_str();
     match place::module(path) {
         Some(module) if top == "lib" || top == "lib32" => Some(Utf8Path::new(top).join(module).join(name)),
-        _ if top == "bin" || place::is_library(name) => Some(parent.join(name)),
+        _ if top == "bin" || apply::is_library(name) => Some(parent.join(name)),
         _ => place::searched(path),
     }
 }

@@ -76,7 +76,7 @@ fn is_loaded(path: &Utf8Path, object: &Object) -> bool {
         || object.soname.is_some()
         || place::is_program(path)
         || place::module(path).is_some()
-        || path.file_name().is_some_and(place::is_library)
+        || path.file_name().is_some_and(apply::is_library)
 }
 
 fn place_object(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, object: &Object) {
@@ -96,10 +96,10 @@ fn place_object(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, object: &
         draft.put(path, directory.join(module).join(name), content);
         return;
     }
-    let soname = object.soname.as_deref().filter(|soname| place::is_library(soname)).unwrap_or(name);
+    let soname = object.soname.as_deref().filter(|soname| apply::is_library(soname)).unwrap_or(name);
     let below = |name: &str| path.components().any(|component| component.as_str() == name);
     // Modules of the X server, and variants for newer processors of what there must be a plain one of.
-    if !place::is_library(soname) || below("xorg") || below("glibc-hwcaps") {
+    if !apply::is_library(soname) || below("xorg") || below("glibc-hwcaps") {
         if draft.put(path, place::prefixed(path), content) {
             draft.tell(Reason::FixedPath, path);
         }
@@ -108,7 +108,7 @@ fn place_object(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, object: &
     let at = directory.join(soname);
     if draft.put(path, at.clone(), content) {
         draft.libraries.insert((abi, at));
-        if soname != name && place::is_library(name) {
+        if soname != name && apply::is_library(name) {
             let other = directory.join(name);
             if draft.add(other.clone(), Content::Link(soname.into())) {
                 draft.libraries.insert((abi, other));

@@ -96,12 +96,6 @@ pub(super) fn is_program(path: &Utf8Path) -> bool {
     path.parent().and_then(Utf8Path::file_name).is_some_and(|parent| matches!(parent, "bin" | "sbin"))
 }
 
-/// Whether a loader asks for a file by this name.
-pub(super) fn is_library(name: &str) -> bool {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "._+-".contains(character);
-    name.starts_with("lib") && (name.ends_with(".so") || name.contains(".so.")) && name.chars().all(plain)
-}
-
 /// Where a link leads by its text alone.
 pub(super) fn led_to(directory: &Utf8Path, text: &Utf8Path) -> Utf8PathBuf {
     let mut led = Utf8PathBuf::from("/");
