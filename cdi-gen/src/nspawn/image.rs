@@ -19,7 +19,9 @@ pub(crate) fn library_directory(image: &Utf8Path, notices: &mut Vec<Notice>) -> 
     match looked(image)? {
         Ok(Some(directory)) => Ok(Some(directory)),
         Ok(None) => {
-            notices.push(Notice(format!("{image}: no C library of this machine's kind was found in it")));
+            notices.push(Notice(format!(
+                "{image}: no C library was found in it; name the directory where its loader looks by --library-directory"
+            )));
             Ok(None)
         }
         Err(reason) => {
