@@ -56,6 +56,9 @@ impl Bundle {
             bail!("{made}: both the bundle that there is and the one to be made");
         }
         let asked = self.asked.absolute()?;
+        if asked.loader.as_deref() == Some("cache") {
+            bail!("--loader cache: it would change the root of the bundle that there is; leave it out");
+        }
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::asked::Asked;
 use super::dropin::{self, Present};
-use super::machine::{HostTree, Name};
+use super::machine::{HostTree, Name, named_by};
 use super::sandbox::sandbox;
 use super::{image, meant};
 use crate::output::{self, Status};
@@ -94,7 +94,7 @@ impl Check {
         let typed = self.asked.absolute()?;
         if self.target.contains('/') {
             let path = absolute(Utf8Path::new(&self.target))?;
-            let name = "check".to_owned();
+            let name = named_by(&path);
             return Ok(match host.target(&path)?.map(|entry| entry.kind) {
                 None => bail!("{path}: no such directory or image"),
                 Some(Kind::Directory) => (name, Asked { directory: Some(path), ..typed }, None),

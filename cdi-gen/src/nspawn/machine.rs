@@ -69,3 +69,32 @@ impl HostTree {
         Ok(Root::open(&self.root)?)
     }
 }
+
+/// The name that systemd-nspawn gives a machine by where its root is: letters that no name has are left out.
+pub(super) fn named_by(root: &Utf8Path) -> String {
+    let name = root.file_name().unwrap_or_default();
+    let name = name.strip_suffix(".raw").unwrap_or(name);
+    let name: String =
+        name.chars().filter(|one| one.is_ascii_alphanumeric() || matches!(one, '-' | '.')).collect();
+    // A name that is none finds no settings file.
+    if nspawn::check_name(&name).is_ok() { name } else { "machine".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_names_its_machine() {
+        let cases = [
+            ("/var/lib/machines/debian", "debian"),
+            ("/srv/my guest_1", "myguest1"),
+            ("/srv/trixie.raw", "trixie"),
+            ("/", "machine"),
+            ("/srv/..x", "machine"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(named_by(path.into()), expected, "{path}");
+        }
+    }
+}

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use super::asked::Asked;
 use super::command::Command;
 use super::image;
+use super::machine::named_by;
 use super::masked;
 use super::meant;
 use super::sandbox::sandbox;
@@ -157,11 +158,7 @@ fn machine(host: &Root, command: &Command) -> Result<Machine> {
             None => MachineRoot::Directory(absolute(".".into())?),
         },
     };
-    let own = root.path().file_name().unwrap_or_default();
-    let own = own.strip_suffix(".raw").unwrap_or(own);
-    // Letters that no machine's name has are left out of a directory's.
-    let own: String =
-        own.chars().filter(|one| one.is_ascii_alphanumeric() || matches!(one, '-' | '.')).collect();
+    let own = named_by(root.path());
     Ok(Machine::with_root(host, name.unwrap_or(&own), root)?)
 }
 

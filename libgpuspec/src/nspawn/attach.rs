@@ -105,7 +105,7 @@ pub fn attach(
         }
     }
     let done = decide(host, wanted, sandbox, notices).and_then(|preparation| {
-        let grant = grant().map_err(Error::Container)?;
+        let grant = grant().map_err(Error::Machine)?;
         let mut record = Record::new(wanted.leader, wanted.devices, grant);
         let done = carry_out(host, &state, wanted.leader, &mut record, &preparation, gate, notices);
         if done.is_err() {
@@ -208,7 +208,7 @@ fn decide(
             if let Way::Cloned { uid, gid, .. } = &mut node.way {
                 let nobody = || {
                     let reason = format!("{}: the machine has no user {uid} or group {gid}", node.path);
-                    Failed::Machine(Error::Container(reason))
+                    Failed::Machine(Error::Machine(reason))
                 };
                 let (Some(owner), Some(group)) = (outside(&uids, *uid), outside(&gids, *gid)) else {
                     return Err(nobody());

@@ -41,7 +41,7 @@ pub(super) fn carry_out(
     let stage = Stage { host, state: state.path(), directory: directory.make_directory(STAGE)? };
     let clones = stage.all(&preparation)?;
     if let Some(grant) = &record.grant {
-        gate(grant, Gate::Open).map_err(Error::Container)?;
+        gate(grant, Gate::Open).map_err(Error::Machine)?;
     }
     let clones = look(leader, clones, record, notices)?;
     record.write(&directory)?;
@@ -160,7 +160,7 @@ fn look(
             }
         };
         if at == TREE {
-            return Err(Error::Container(format!("{at}: {reason}")));
+            return Err(Error::Machine(format!("{at}: {reason}")));
         }
         notices.push(Notice(format!("{at}: {reason}; left out")));
     }

@@ -49,7 +49,7 @@ impl Leader {
     ///
     /// There is none, or it is no machine's.
     pub fn open(pid: i32) -> Result<Leader> {
-        let odd = |why: &str| Error::Container(format!("the process {pid} {why}"));
+        let odd = |why: &str| Error::Machine(format!("the process {pid} {why}"));
         let number =
             Some(pid).filter(|&pid| pid > 1).and_then(Pid::from_raw).ok_or_else(|| odd("is no machine's"))?;
         let pidfd = pidfd_open(number, PidfdFlags::empty())
@@ -83,12 +83,12 @@ impl Leader {
     /// Its root directory.
     pub(super) fn root(&self) -> Result<Root> {
         let root = apply::container::open(Utf8Path::new(&format!("/proc/{}/root", self.identity.pid)))?;
-        if self.is_alive() { Ok(root) } else { Err(Error::Container("the machine has ended".to_owned())) }
+        if self.is_alive() { Ok(root) } else { Err(Error::Machine("the machine has ended".to_owned())) }
     }
 
     fn text(&self, of: &str, name: &str) -> Result<String> {
         let text = self.proc.read_text(Utf8Path::new(&format!("{of}/{name}")), MAX_TEXT)?;
-        text.ok_or_else(|| Error::Container("the machine has ended".to_owned()))
+        text.ok_or_else(|| Error::Machine("the machine has ended".to_owned()))
     }
 
     /// Which of its mounts pass on what is mounted there, and which of this host's.
@@ -112,7 +112,7 @@ impl Leader {
         &self,
         work: impl FnOnce(&Root) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let failed = |why: String| Error::Container(format!("going into the machine's mounts: {why}"));
+        let failed = |why: String| Error::Machine(format!("going into the machine's mounts: {why}"));
         let root = self.root()?;
         let proc = Root::proc()?;
         let pidfd = self.pidfd.try_clone().map_err(|error| failed(error.to_string()))?;
