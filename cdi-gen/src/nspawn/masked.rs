@@ -32,7 +32,9 @@ pub(super) fn arguments(command: &Command, file: Option<&SettingsFile>, added: &
                 arguments.retain(|one| !is_variable(one))
             }
             ("Exec", "Environment") if variables => {
-                arguments.extend(settings::words(&value).iter().map(|word| format!("--setenv={word}")));
+                // A name alone would be given what this process has by that name, whoever wrote the file.
+                let words = settings::words(&value).into_iter().filter(|word| word.contains('='));
+                arguments.extend(words.map(|word| format!("--setenv={word}")));
             }
             _ => {}
         }
@@ -79,7 +81,7 @@ fn is_trusted(command: &Command, file: &SettingsFile) -> bool {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "[Exec]\nBoot=yes\nParameters=quiet\nEnvironment=X=0\nEnvironment=\nEnvironment=A=1 \"B=2 3\"\n\
+    const TEXT: &str = "[Exec]\nBoot=yes\nParameters=quiet\nEnvironment=X=0\nEnvironment=\nEnvironment=A=1 \"B=2 3\" PATH\n\
                         PrivateUsers=pick\n[Files]\nBind=/a:/b\nTemporaryFileSystem=/t\nReadOnly=yes\n[Network]\nBind=/no\n";
 
     fn file(trusted: bool) -> SettingsFile {
