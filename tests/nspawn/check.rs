@@ -28,7 +28,7 @@ const SPEC: &str = r#"{"cdiVersion": "0.6.0", "kind": "v.com/c", "containerEdits
 /// Mounts the tree of the machine `m` in an image's place.
 const DISSECT: &str = "#!/bin/sh
 case $1 in
---mount) [ \"$2 $3\" = \"--read-only $IMAGE\" ] && exec mount --bind \"$TREE\" \"$4\"; echo 'no such image' >&2; exit 1 ;;
+--mount) [ \"$(stat -c %a \"${4%/*}\")\" = 700 ] || { echo 'others can reach it' >&2; exit 1; }; [ \"$2 $3\" = \"--read-only $IMAGE\" ] && exec mount --bind \"$TREE\" \"$4\"; echo 'no such image' >&2; exit 1 ;;
 --umount) exec umount \"$2\" ;;
 esac
 ";

@@ -37,6 +37,8 @@ fn looked(image: &Utf8Path) -> Result<std::result::Result<Option<Utf8PathBuf>, S
     let machine = Root::open("/".into())?;
     let name = std::process::id().to_string();
     let places = machine.make_directory(PLACES.into())?;
+    // An image can have programs that run as root whoever starts them.
+    places.set_mode(0o700)?;
     let place = Utf8Path::new(PLACES).join(&name);
     machine.make_directory(&place)?;
     let found = mount(image, &place).map(|()| {
