@@ -36,8 +36,12 @@ pub fn device_allow(
         let path = node.source().as_str();
         let name = path.strip_prefix("/dev/").unwrap_or(path);
         quote::line_safe(name)?;
-        let device = device(node, path, majors)?;
         let access = access(node);
+        // A rule without letters lets everything through.
+        if access.is_empty() {
+            continue;
+        }
+        let device = device(node, path, majors)?;
         match rules.iter_mut().find(|rule| rule.device == device) {
             Some(rule) => {
                 rule.access =
@@ -178,7 +182,8 @@ mod tests {
     fn what_is_for_no_cgroup_has_no_rule() {
         let none = DeviceNode { permissions: "none".into(), ..node("/dev/nvidia0", (195, 0), 0o666) };
         let fifo = DeviceNode { path: "/dev/fifo".into(), node_type: "p".into(), ..DeviceNode::default() };
-        assert_eq!(device_allow(&[none, fifo], &majors(DEVICES)), Ok(vec![]));
+        let made = DeviceNode { permissions: "m".into(), ..node("/dev/nvidia0", (195, 0), 0o666) };
+        assert_eq!(device_allow(&[none, fifo, made], &majors(DEVICES)), Ok(vec![]));
         for path in ["/dev/x\nDeviceAllow=/dev/sda", "/srv/x"] {
             let node = DeviceNode { path: path.into(), ..DeviceNode::default() };
             assert!(device_allow(&[node], &majors(DEVICES)).is_err(), "{path:?}");
