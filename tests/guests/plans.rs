@@ -415,6 +415,24 @@ fn nodes_belong_to_the_group_of_the_same_name() {
 }
 
 #[test]
+fn a_node_is_where_it_leaves_nothing() {
+    let host = "dev/x  c 195:0 0666 0:0";
+    let node = |path: &str| cdi::DeviceNode {
+        path: path.to_owned(),
+        host_path: "/dev/x".to_owned(),
+        ..cdi::DeviceNode::default()
+    };
+    let nodes = ["/dev/y", "/var/run/y", "/opt/y", "/etc/passwd", "/dev"].map(node).to_vec();
+    let edits = ContainerEdits { device_nodes: nodes, ..ContainerEdits::default() };
+    let given = given(&Tree::build(host), &edits, &on("debian"), &Options::default()).unwrap();
+    let found: Vec<&str> = given.nodes.iter().map(|node| node.path.as_str()).collect();
+    assert_eq!(found, ["/dev/y", "/run/y"]);
+    let notice =
+        "/dev, /etc/passwd, /opt/y: a node outside /dev would leave an empty file in the machine; left out";
+    assert_eq!(notices_of(&given), [notice]);
+}
+
+#[test]
 fn links_among_nodes_never_hide_nodes() {
     let host = "dev/dri/card0  c 226:0 0666 0:0";
     let card = cdi::DeviceNode { path: "/dev/dri/card0".to_owned(), ..cdi::DeviceNode::default() };

@@ -47,6 +47,7 @@ fn place_one(
     let Ok(path) = apply::directory(&node.path) else {
         return draft.leave(Reason::NoBind, Utf8Path::new(&node.path));
     };
+    let Some(path) = place::volatile(&path) else { return draft.leave(Reason::NodePlace, &path) };
     let kind = match found.entry.kind {
         Kind::CharDevice => NodeKind::Char,
         Kind::BlockDevice => NodeKind::Block,

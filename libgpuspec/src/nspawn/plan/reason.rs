@@ -35,6 +35,8 @@ pub(super) enum Reason {
     Nowhere,
     /// A link among nodes lies where nodes are.
     DeviceLink,
+    /// A node lies where nspawn would make a file for it that stays.
+    NodePlace,
     /// The guest has no such group.
     NoGroup(String),
 }
@@ -59,6 +61,9 @@ impl fmt::Display for Reason {
             ),
             Reason::Nowhere => write!(formatter, "leads to nothing that the machine gets; left out"),
             Reason::DeviceLink => write!(formatter, "a link beside device nodes, which nspawn cannot make"),
+            Reason::NodePlace => {
+                write!(formatter, "a node outside /dev would leave an empty file in the machine; left out")
+            }
             Reason::NoGroup(name) => write!(
                 formatter,
                 "for the machine's root alone, since it has no group {name}; after `groupadd -r {name}` in it, start it again"
@@ -80,6 +85,7 @@ impl Reason {
             | Reason::Kernel
             | Reason::Nowhere
             | Reason::DeviceLink
+            | Reason::NodePlace
             | Reason::NoGroup(_) => false,
         }
     }
