@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::process::Command;
 
 use crate::place::{DEBIAN, Place, cleanup, files, is_private, prepare, state};
 
@@ -151,8 +152,7 @@ fn a_machine_without_loader_configuration_gets_and_loses_it() {
     let page: Vec<&str> = DEBIAN.lines().filter(|line| !line.starts_with("etc/ld.so.conf")).collect();
     let mut place = Place::new(&page.join("\n"));
     // As nspawn leaves a tree that it has shifted for a user namespace.
-    let chown =
-        std::process::Command::new("chown").args(["-hR", "270860288:270860288"]).arg(place.root()).status();
+    let chown = Command::new("chown").args(["-hR", "270860288:270860288"]).arg(place.root()).status();
     assert!(chown.unwrap().success());
     place.begin_again();
     assert_eq!(prepare(&["--loader=cache"]).status, Some(0));
@@ -163,6 +163,27 @@ fn a_machine_without_loader_configuration_gets_and_loses_it() {
     }
     assert_eq!(cleanup().status, Some(0));
     place.assert_untouched("after the stop");
+}
+
+#[test]
+fn a_tree_that_was_shifted_meanwhile_stays_shifted() {
+    if !is_private("start::a_tree_that_was_shifted_meanwhile_stays_shifted") {
+        return;
+    }
+    let mut place = Place::new(DEBIAN);
+    let shift = |place: &Place| {
+        let owner = "270860288:270860288";
+        assert!(Command::new("chown").args(["-hR", owner]).arg(place.root()).status().unwrap().success());
+    };
+    assert_eq!(prepare(&["--loader=cache"]).status, Some(0));
+    // As nspawn does where it cannot map owners.
+    shift(&place);
+    assert_eq!(cleanup().status, Some(0));
+    let after = place.state();
+    shift(&place);
+    place.begin_again();
+    assert_eq!(after, place.before());
+    assert!(place.cache().iter().all(|line| !line.contains("/run/gpuspec")));
 }
 
 #[test]

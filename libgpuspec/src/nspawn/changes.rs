@@ -163,7 +163,12 @@ impl Change {
         match self.fate(now.as_deref()) {
             Fate::Stays => Ok(()),
             Fate::Goes => directory.remove(name),
-            Fate::Returns(before) => put_back(&directory, name, &before.bytes, &before.attributes),
+            Fate::Returns(before) => {
+                // systemd-nspawn may have given the whole tree to the users of a namespace since.
+                let now = directory.attributes(name)?.unwrap_or(before.attributes);
+                let attributes = Attributes { times: before.attributes.times, ..now };
+                put_back(&directory, name, &before.bytes, &attributes)
+            }
             Fate::Shrinks(bytes) => match directory.attributes(name)? {
                 Some(attributes) => put_back(&directory, name, &bytes, &attributes),
                 None => Ok(()),
