@@ -50,6 +50,8 @@ fn a_machine_is_prepared_and_left_as_it_was() {
         (0o660, 0, 27),
         "the machine's number of the group"
     );
+    let above = Path::new(STATE).join("dev").metadata().unwrap();
+    assert_eq!(above.mode() & 0o7777, 0o700, "which is another group's on the host");
 
     let cache = place.cache();
     assert_eq!(cache.iter().filter(|line| line.contains("/run/gpuspec/lib/")).count(), 4 + 1, "{cache:?}");

@@ -14,6 +14,9 @@ use crate::root::{Directory, Durability, Entry, Kind, Restrictions};
 pub(super) const RESTRICTIONS: Restrictions =
     Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
 
+/// Where [`Places::clone_of`] has the nodes that are made.
+const CLONES: &str = "dev";
+
 /// Makes all that the preparation has, in the empty directory `state`.
 pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) -> Result<()> {
     let places = Places("".into());
@@ -29,6 +32,8 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
     }
     for node in &preparation.nodes {
         if let Way::Cloned { uid, gid, mode, .. } = node.way {
+            // Its group's number is the machine's, and on this host perhaps somebody else's.
+            directories.directory(CLONES)?.set_mode(0o700)?;
             let path = places.clone_of(node);
             let (directory, name) = directories.place(&path)?;
             directory.make_node(name, &entry(node, uid, gid, mode))?;
