@@ -27,7 +27,7 @@ const SPEC: &str = r#"{"cdiVersion": "0.6.0", "kind": "v.com/c", "devices": [{"n
 const PROGRAM: &str = r#"#!/bin/sh
 PATH=/usr/bin:/bin
 for argument; do echo "$argument"; done >"$HERE/arguments"
-for state in /run/gpuspec/nspawn/run-*; do (cd "$state" && find . -name 'libx*' | sort) >"$HERE/state"; done
+for state in /run/gpuspec/nspawn/run_*; do (cd "$state" && find . -name 'libx*' | sort) >"$HERE/state"; done
 ready() { echo "$PPID" >"$HERE/parent.new" && mv "$HERE/parent.new" "$HERE/parent"; }
 eval "$THEN"
 "#;
@@ -96,7 +96,7 @@ fn a_machine_is_run_with_its_devices_and_nothing_is_left() {
 
     let arguments = place.text("arguments");
     let state = arguments.split("--bind-ro=").nth(1).unwrap().split("/tree:").next().unwrap();
-    assert!(state.starts_with("/run/gpuspec/nspawn/run-"), "{arguments}");
+    assert!(state.starts_with("/run/gpuspec/nspawn/run_"), "{arguments}");
     let libraries = "/lib/x86_64-linux-gnu";
     let expected = format!(
         "-D\n{}/m\n--register=no\n--keep-unit\n--setenv=UNTRUSTED=1\n--setenv=A=B\n--bind-ro={state}/tree:/run/gpuspec\n--bind=/dev/null\n\

@@ -28,7 +28,7 @@ const PROGRAM: &str = "systemd-nspawn";
 
 /// Runs systemd-nspawn with devices: options of both, in any order, then -- and the command.
 ///
-/// The machine's tree stays as it is. What is made for it lies below /run/gpuspec/nspawn/run-… until it ends.
+/// The machine's tree stays as it is. What is made for it lies below /run/gpuspec/nspawn/run_… until it ends.
 /// Mounts and variables of the machine's settings file count too, though systemd-nspawn drops them where its
 /// command line has some. The exit status is systemd-nspawn's; 4 also if a device does not resolve.
 #[derive(Debug, Args)]
@@ -117,7 +117,7 @@ impl Run {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
         };
-        let name = format!("run-{}", std::process::id());
+        let name = nspawn::name_of_run(std::process::id());
         let order = Order {
             root: Some(machine.root.clone()),
             // Its tree stays as it is.
@@ -214,9 +214,8 @@ fn code(status: ExitStatus) -> u8 {
 /// Takes back what was made for runs that were killed before they could.
 fn sweep(host: &Root) -> Result<()> {
     for (name, _) in host.list(nspawn::STATES.into())?.unwrap_or_default() {
-        let Some(process) = name.strip_prefix("run-") else { continue };
-        let is_number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number && host.entry(&Utf8Path::new("/proc").join(process))?.is_none() {
+        let Some(process) = nspawn::process_of_run(&name) else { continue };
+        if host.entry(&Utf8Path::new("/proc").join(process.to_string()))?.is_none() {
             output::notices(&nspawn::cleanup(host, &name, sandbox)?);
         }
     }

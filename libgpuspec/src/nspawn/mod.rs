@@ -44,7 +44,7 @@ pub use prepare::{Decided, Failed, Order, prepare, preview};
 pub use sandbox::Sandbox;
 pub use settings::Touch;
 pub use sources::Sources;
-pub use state::{STATES, check_name, state_directory};
+pub use state::{STATES, check_name, name_of_run, process_of_run, state_directory};
 
 /// Where a machine has its tree.
 pub const TREE: &str = "/run/gpuspec";

@@ -9,7 +9,7 @@ use super::machine::{Machine, MachineRoot};
 use super::manifest::{Manifest, Tree, Whose};
 use super::sandbox::{Sandbox, confined};
 use super::settings::{self, Touch};
-use super::state::{State, check_name};
+use super::state::{State, check_state_name};
 use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind, Sources, Wanted};
 use super::{guest, loader, plan, tree};
 use crate::apply::Request;
@@ -76,7 +76,7 @@ pub fn prepare(
     sandbox: Sandbox,
     notices: &mut Vec<Notice>,
 ) -> std::result::Result<Preparation, Failed> {
-    check_name(order.machine).map_err(Failed::Machine)?;
+    check_state_name(order.machine).map_err(Failed::Machine)?;
     let state = State::open(host, order.machine)?;
     notices.extend(take_back(&state, sandbox)?);
     let done = decide(host, order, sandbox).and_then(|decided| {

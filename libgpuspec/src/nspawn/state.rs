@@ -16,6 +16,9 @@ const SIZE: u64 = 48 << 20;
 /// As the kernel has it for host names, and so systemd for machines.
 const LONGEST_NAME: usize = 64;
 
+/// What the names of runs begin with.
+const RUN: &str = "run_";
+
 /// The state of one machine, which nobody else works on meanwhile.
 #[derive(Debug)]
 pub(super) struct State<'a> {
@@ -34,7 +37,7 @@ pub fn state_directory(name: &str) -> Utf8PathBuf {
 impl<'a> State<'a> {
     /// The state of the machine `name`, as soon as nobody else works on it.
     pub(super) fn open(host: &'a Root, name: &'a str) -> Result<State<'a>> {
-        check_name(name)?;
+        check_state_name(name)?;
         loop {
             let states = host.make_directory(STATES.into())?;
             // Whoever worked on another machine may just have removed the directory, being the last.
@@ -111,6 +114,21 @@ pub fn check_name(name: &str) -> Result<()> {
     Err(Error::Machine(reason))
 }
 
+/// Whether something can be prepared by this name: a machine, or a run.
+pub(super) fn check_state_name(name: &str) -> Result<()> {
+    process_of_run(name).map_or_else(|| check_name(name), |_| Ok(()))
+}
+
+/// The name by which what this process runs is prepared; no machine can have it.
+pub fn name_of_run(process: u32) -> String {
+    format!("{RUN}{process}")
+}
+
+/// The process whose run has this name.
+pub fn process_of_run(name: &str) -> Option<u32> {
+    name.strip_prefix(RUN)?.parse().ok().filter(|process| name_of_run(*process) == name)
+}
+
 /// No machine's name begins with a dot.
 fn lock_name(name: &str) -> String {
     format!(".{name}.lock")
@@ -139,6 +157,16 @@ mod tests {
             "a@b", &long,
         ] {
             assert!(!is_machine_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn no_machine_has_the_name_of_a_run() {
+        let name = name_of_run(42);
+        assert!(check_state_name(&name).is_ok() && check_name(&name).is_err());
+        assert_eq!(process_of_run(&name), Some(42));
+        for name in ["run-42", "run_", "run_x", "run_+42", "run_042", "run_42/..", "xrun_42"] {
+            assert_eq!(process_of_run(name), None, "{name}");
         }
     }
 }
