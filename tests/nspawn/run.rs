@@ -122,6 +122,28 @@ fn a_settings_file_of_the_hosts_own_counts_wholly() {
 }
 
 #[test]
+fn a_bundles_machine_is_shown_no_directory_of_the_hosts() {
+    let Some(place) = Place::new() else { return };
+    // Its cache names a directory that is a link out of it, for whoever follows it from outside.
+    let cache = Tree::build("cache cache x86-64:/x:libx.so.1 x86-64:/lib/x86_64-linux-gnu:libc.so.6");
+    fs::copy(cache.path().join("cache"), place.path("m/etc/ld.so.cache")).unwrap();
+    fs::create_dir(place.path("hosts")).unwrap();
+    fs::write(place.path("hosts/secret"), "").unwrap();
+    std::os::unix::fs::symlink(place.path("hosts"), place.path("m/x")).unwrap();
+    fs::create_dir(place.path("b")).unwrap();
+    fs::write(place.path("b/config.json"), r#"{"ociVersion": "1.0.0", "root": {"path": "../m"}}"#).unwrap();
+    let (status, stdout, stderr) = place.cdi_gen("bundle", "HERE/b HERE/out --device v.com/c=all", "");
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stdout.contains("/below/0/libc.so.6\n") && stdout.contains("/below/1\n"), "{stdout}");
+    assert!(!stdout.contains("secret"), "{stdout}");
+    let config = place.text("out/config.json");
+    for layers in config.split("lowerdir=").skip(1) {
+        let mut layers = layers.split('"').next().unwrap().split(':');
+        assert!(layers.all(|layer| layer.starts_with("/run/gpuspec/nspawn/bundle-")), "{config}");
+    }
+}
+
+#[test]
 fn a_signal_is_the_machines_and_its_end_is_ours() {
     let Some(place) = Place::new() else { return };
     let here = place.here().to_owned();
@@ -203,7 +225,7 @@ fn a_bundle_is_made_out_of_another_and_taken_back() {
             {"destination": "/run/gpuspec", "source": format!("{state}/tree"), "options": ["rbind"]},
             {"destination": "/dev/null", "source": "/dev/null", "options": ["rbind"]},
             {"destination": libraries, "type": "overlay", "source": "overlay",
-             "options": [format!("lowerdir={state}/farm/0:{root}{libraries}")]},
+             "options": [format!("lowerdir={state}/farm/0:{state}/below/0")]},
         ],
     });
     assert_eq!(made, expected);

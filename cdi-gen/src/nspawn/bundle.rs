@@ -4,9 +4,10 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, MachineRoot, Order, RootKind};
+use libgpuspec::nspawn::{self, Loader, MachineRoot, Order, Preparation, RootKind};
 use libgpuspec::render::nspawn::bundle;
-use libgpuspec::root::Durability;
+use libgpuspec::render::nspawn::lines::Places;
+use libgpuspec::root::{Durability, Restrictions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -67,7 +68,7 @@ impl Bundle {
         let Some(bytes) = host.read(&path, MAX_CONFIG)? else { bail!("{path}: no such file") };
         let mut config: Value = serde_json::from_slice(&bytes).with_context(|| path.to_string())?;
         let root = root(host, &from, &mut config)?;
-        let mut notices = bundle::fit(&mut config).with_context(|| path.to_string())?;
+        let notices = bundle::fit(&mut config).with_context(|| path.to_string())?;
         let name = name(made);
         let order = Order {
             root: Some(MachineRoot::Directory(root.clone())),
@@ -77,10 +78,9 @@ impl Bundle {
         };
         let preparation = super::prepared(host, &order)?;
         let state = nspawn::state_directory(&name);
-        let written = bundle::give(&mut config, &preparation, &state, &root)
-            .map_err(anyhow::Error::from)
-            .and_then(|told| {
-                notices.extend(told);
+        let written = hold(host, &root, &preparation, &state)
+            .and_then(|()| Ok(bundle::give(&mut config, &preparation, &state)?))
+            .and_then(|()| {
                 let text = serde_json::to_string_pretty(&config)? + "\n";
                 let directory = host.make_directory(made)?;
                 Ok(directory.replace_file(CONFIG, text.as_bytes(), 0o644, None, Durability::Synced)?)
@@ -93,6 +93,26 @@ impl Bundle {
         output::note(&format!("wrote {made}/{CONFIG}; next: systemd-nspawn --oci-bundle={made}"));
         Ok(Status::Done)
     }
+}
+
+/// Mounts, in the state, the machine's directories that links are laid over: a path in the config would be followed
+/// by this host's root, and the machine could make it lead to this host's files.
+fn hold(host: &Root, root: &Utf8Path, preparation: &Preparation, state: &Utf8Path) -> Result<()> {
+    const RESTRICTIONS: Restrictions =
+        Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
+    let Loader::Overlay(farms) = &preparation.loader else { return Ok(()) };
+    let (root, places) = (Root::open(root)?, Places(state));
+    for (index, farm) in farms.iter().enumerate() {
+        let place = places.below(index);
+        let (Some(above), Some(name)) = (place.parent(), place.file_name()) else { continue };
+        let above = host.make_directory(above)?;
+        match root.find(&farm.directory)? {
+            Some(found) => above.attach(name, &found.clone_mount()?, RESTRICTIONS)?,
+            // Named by the machine's loader cache alone.
+            None => drop(above.make_directory(name)?),
+        }
+    }
+    Ok(())
 }
 
 /// The root's absolute path, which it gets in the config too: that lies elsewhere from now on.

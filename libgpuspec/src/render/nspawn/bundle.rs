@@ -136,15 +136,11 @@ fn fit_mount(mount: &mut Map<String, Value>, notices: &mut Vec<Notice>) {
     mount.insert("options".into(), json!([way]));
 }
 
-/// Gives the machine of a config that [fits](fit), whose tree is at `root`, what has been made ready in `state`.
+/// Gives the machine of a config that [fits](fit) what has been made ready in `state`, the directories that
+/// [links](Places::farm) are laid over [among it](Places::below): nspawn would follow links of the machine's out of it.
 ///
 /// Its own mounts and variables of the same places and names go.
-pub fn give(
-    config: &mut Value,
-    preparation: &Preparation,
-    state: &Utf8Path,
-    root: &Utf8Path,
-) -> Result<Vec<Notice>, InjectError> {
+pub fn give(config: &mut Value, preparation: &Preparation, state: &Utf8Path) -> Result<(), InjectError> {
     let places = Places(state);
     let mut added = Vec::new();
     if !preparation.tree.is_empty() {
@@ -164,21 +160,13 @@ pub fn give(
         };
         added.push(bind(&source, &given.at));
     }
-    let mut notices = Vec::new();
     if let Loader::Overlay(farms) = &preparation.loader {
-        for (index, farm) in farms.iter().enumerate() {
-            let below = root.join(farm.directory.as_str().trim_start_matches('/'));
-            match overlay(&places.farm(index), &below, &farm.directory) {
-                Some(mount) => added.push(mount),
-                None => notices.push(Notice(format!("{below}: its path has a colon, comma or backslash, which no overlay can have; its loader is told nothing"))),
-            }
-        }
+        added.extend(farms.iter().enumerate().map(|(index, farm)| overlay(places, index, &farm.directory)));
     }
     let list = mounts(config)?;
     list.retain(|mount| added.iter().all(|new| new.get("destination") != mount.get("destination")));
     list.extend(added);
-    variables(config, preparation)?;
-    Ok(notices)
+    variables(config, preparation)
 }
 
 fn bind(source: &Utf8Path, at: &Utf8Path) -> Value {
@@ -186,11 +174,9 @@ fn bind(source: &Utf8Path, at: &Utf8Path) -> Value {
 }
 
 /// Without an upper directory it is read-only.
-fn overlay(links: &Utf8Path, below: &Utf8Path, at: &Utf8Path) -> Option<Value> {
-    let is_plain = |path: &Utf8Path| !path.as_str().contains([':', ',', '\\']);
-    let options = format!("lowerdir={links}:{below}");
-    (is_plain(links) && is_plain(below))
-        .then(|| json!({"destination": at, "type": "overlay", "source": "overlay", "options": [options]}))
+fn overlay(places: Places<'_>, index: usize, at: &Utf8Path) -> Value {
+    let options = format!("lowerdir={}:{}", places.farm(index), places.below(index));
+    json!({"destination": at, "type": "overlay", "source": "overlay", "options": [options]})
 }
 
 fn variables(config: &mut Value, preparation: &Preparation) -> Result<(), InjectError> {
@@ -305,7 +291,7 @@ mod tests {
             "process": {"env": ["A=0", "AA=2", "A=3"]},
             "mounts": [{"destination": "/dev/n", "source": "/old"}, {"destination": "/kept"}],
         });
-        let notices = give(&mut config, &preparation, "/state".into(), "/b/rootfs".into()).unwrap();
+        give(&mut config, &preparation, "/state".into()).unwrap();
         let expected = json!({
             "process": {"env": ["AA=2", "A=1"]},
             "mounts": [
@@ -314,13 +300,10 @@ mod tests {
                 {"destination": "/dev/n", "source": "/dev/n", "options": ["rbind"]},
                 {"destination": "/dev/d/r", "source": "/state/dev/dev/d/r", "options": ["rbind"]},
                 {"destination": "/run/s", "source": "/state/tree/lib", "options": ["rbind"]},
-                {"destination": "/usr/lib64", "type": "overlay", "source": "overlay", "options": ["lowerdir=/state/farm/0:/b/rootfs/usr/lib64"]},
+                {"destination": "/usr/lib64", "type": "overlay", "source": "overlay", "options": ["lowerdir=/state/farm/0:/state/below/0"]},
             ],
         });
-        assert_eq!((config, notices), (expected, vec![]));
-        let mut config = json!({});
-        let notices = give(&mut config, &preparation, "/state".into(), "/b:c/rootfs".into()).unwrap();
-        assert_eq!((notices.len(), config["mounts"].as_array().unwrap().len()), (1, 4));
+        assert_eq!(config, expected);
     }
 
     #[test]
@@ -331,7 +314,7 @@ mod tests {
         let preparation =
             Preparation { environment: vec![("A".into(), "1".into())], ..Preparation::default() };
         for mut config in [json!([]), json!({"process": 1}), json!({"process": {"env": 1}})] {
-            assert!(give(&mut config, &preparation, "/s".into(), "/r".into()).is_err(), "{config}");
+            assert!(give(&mut config, &preparation, "/s".into()).is_err(), "{config}");
         }
     }
 }

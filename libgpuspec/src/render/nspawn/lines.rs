@@ -21,6 +21,11 @@ impl Places<'_> {
         self.0.join("farm").join(index.to_string())
     }
 
+    /// The directory that they are laid over, where that has no safe name in the machine.
+    pub fn below(self, index: usize) -> Utf8PathBuf {
+        self.0.join("below").join(index.to_string())
+    }
+
     /// The second node of one that is made for it alone.
     pub fn clone_of(self, node: &Node) -> Utf8PathBuf {
         self.0.join("dev").join(node.path.as_str().trim_start_matches('/'))
