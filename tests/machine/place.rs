@@ -47,11 +47,16 @@ const SPEC: &str = r#"{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu",
       {"hostPath": "DRIVER/10_nvidia.json", "containerPath": "/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "options": ["ro", "bind"]}]}}"#;
 
 /// What is mounted before a test begins: /run spreads what is mounted on it, as systemd has it.
+///
+/// What was built may lie below one of these places; it stays where it is.
 const MOUNTS: &str = "
+build=$(dirname \"$(dirname \"$1\")\"); exec 9<\"$build\"
 mount -n -t tmpfs -o mode=0755 run /run; mount -n --make-shared /run; mkdir /run/systemd
 mount -n -t tmpfs -o mode=0755 lib /var/lib; mkdir /var/lib/machines
 mount -n -t tmpfs -o mode=0755 etc /etc/systemd; mkdir /etc/systemd/nspawn
 mount -n -t tmpfs -o mode=1777 tmp /tmp
+[ -e \"$1\" ] || { mkdir -p \"$build\"; mount -n -c --bind /proc/self/fd/9 \"$build\"; }
+exec 9<&-
 mount -n -o remount,bind,ro /
 exec \"$@\"";
 
