@@ -64,7 +64,7 @@ fn a_machine_is_prepared_and_left_as_it_was() {
     for line in [
         "BindReadOnly=/run/gpuspec/nspawn/guest/tree:/run/gpuspec\n",
         "Bind=/tmp/dev/nvidia0:/dev/nvidia0\n",
-        "Bind=/run/gpuspec/nspawn/guest/dev/dev/dri/renderD128:/dev/dri/renderD128:idmap\n",
+        "Bind=/run/gpuspec/nspawn/guest/link/dev/dri/renderD128:/dev/dri/renderD128:idmap\n",
         "Environment=NVIDIA_VISIBLE_DEVICES=void\n",
     ] {
         assert!(settings.contains(line), "{line}: {settings}");

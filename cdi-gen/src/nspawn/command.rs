@@ -12,6 +12,8 @@ pub(crate) struct Command {
     pub(crate) machine: Option<String>,
     pub(crate) settings: Option<String>,
     pub(crate) boots: bool,
+    /// It has no scope of its own.
+    pub(crate) keeps_unit: bool,
     /// Whether it has a user namespace of its own, where that is said.
     pub(crate) user_namespace: Option<bool>,
     /// Whether it says itself what is mounted, and so hides what a settings file says of that.
@@ -71,6 +73,7 @@ impl Command {
             "M" | "machine" => self.machine = value,
             "settings" => self.settings = value,
             "b" | "boot" => self.boots = true,
+            "keep-unit" => self.keeps_unit = true,
             "U" => self.user_namespace = Some(true),
             "private-users" => {
                 self.user_namespace = Some(!value.is_some_and(|value| is_no(&value)));
@@ -106,6 +109,7 @@ mod tests {
             ("-qbD /m", Command { boots: true, ..root("/m") }),
             ("-D /m -b", Command { boots: true, ..root("/m") }),
             ("-D /m --boot -U", Command { boots: true, user_namespace: Some(true), ..root("/m") }),
+            ("-D /m --register=no --keep-unit", Command { keeps_unit: true, ..root("/m") }),
             ("-D /m --private-users=no", Command { user_namespace: Some(false), ..root("/m") }),
             ("-D /m --private-users", Command { user_namespace: Some(true), ..root("/m") }),
             ("-D /m --bind=/a --tmpfs /b", Command { has_mounts: true, ..root("/m") }),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Parser};
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, Machine, MachineRoot, Order, RootKind};
+use libgpuspec::nspawn::{self, Machine, MachineRoot, Node, NodeKind, Order, Preparation, RootKind, Way};
 use libgpuspec::render::nspawn::lines;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -134,7 +134,7 @@ impl Run {
         let ended = arguments.map_err(anyhow::Error::from).and_then(|arguments| {
             let masked = masked::arguments(&command, machine.settings.as_ref(), &arguments);
             let mut nspawn = std::process::Command::new(PROGRAM);
-            nspawn.args(&command.options).args(masked).args(arguments);
+            nspawn.args(&command.options).args(rules(&command, &preparation)).args(masked).args(arguments);
             if !command.words.is_empty() {
                 nspawn.arg("--").args(&command.words);
             }
@@ -144,6 +144,17 @@ impl Run {
         output::notices(&nspawn::cleanup(&host, &name, sandbox)?);
         Ok(Status::Of(code(ended?)))
     }
+}
+
+/// What the machine's scope has to let through besides the nodes that systemd-nspawn finds by itself; a unit that it
+/// keeps has its own rules.
+fn rules(command: &Command, preparation: &Preparation) -> Vec<String> {
+    let cloned = preparation.nodes.iter().filter(|node| !command.keeps_unit && node.way != Way::Plain);
+    let rule = |node: &Node| {
+        let kind = if node.kind == NodeKind::Block { "block" } else { "char" };
+        format!("--property=DeviceAllow=/dev/{kind}/{}:{} rw", node.major, node.minor)
+    };
+    cloned.map(rule).collect()
 }
 
 /// The machine that a command line of systemd-nspawn means, and its settings file by the name that it would have.

@@ -37,6 +37,9 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
             let path = places.clone_of(node);
             let (directory, name) = directories.place(&path)?;
             directory.make_node(name, &entry(node, uid, gid, mode))?;
+            let (link, text) = places.link_to_clone(node);
+            let (directory, name) = directories.place(&link)?;
+            directory.symlink(name, &text)?;
         }
     }
     Ok(())

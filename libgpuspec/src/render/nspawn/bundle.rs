@@ -149,7 +149,7 @@ pub fn give(config: &mut Value, preparation: &Preparation, state: &Utf8Path) -> 
     for node in &preparation.nodes {
         let source = match node.way {
             Way::Plain => node.source.clone(),
-            Way::Cloned { .. } => places.clone_of(node),
+            Way::Cloned { .. } => places.link_to_clone(node).0,
         };
         added.push(bind(&source, &node.path));
     }
@@ -298,7 +298,7 @@ mod tests {
                 {"destination": "/kept"},
                 {"destination": "/run/gpuspec", "source": "/state/tree", "options": ["rbind"]},
                 {"destination": "/dev/n", "source": "/dev/n", "options": ["rbind"]},
-                {"destination": "/dev/d/r", "source": "/state/dev/dev/d/r", "options": ["rbind"]},
+                {"destination": "/dev/d/r", "source": "/state/link/dev/d/r", "options": ["rbind"]},
                 {"destination": "/run/s", "source": "/state/tree/lib", "options": ["rbind"]},
                 {"destination": "/usr/lib64", "type": "overlay", "source": "overlay", "options": ["lowerdir=/state/farm/0:/state/below/0"]},
             ],

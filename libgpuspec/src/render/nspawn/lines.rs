@@ -28,8 +28,20 @@ impl Places<'_> {
 
     /// The second node of one that is made for it alone.
     pub fn clone_of(self, node: &Node) -> Utf8PathBuf {
-        self.0.join("dev").join(node.path.as_str().trim_start_matches('/'))
+        self.0.join("dev").join(below_root(node))
     }
+
+    /// The link to it that is bound in its place, and its text. systemd-nspawn started by hand lets each node through
+    /// that it binds, by its path, and such a rule is refused for a path outside /dev: of a link nothing is said.
+    pub fn link_to_clone(self, node: &Node) -> (Utf8PathBuf, Utf8PathBuf) {
+        let path = self.0.join("link").join(below_root(node));
+        let up = "../".repeat(below_root(node).split('/').count());
+        (path, Places(up.as_str().into()).clone_of(node))
+    }
+}
+
+fn below_root(node: &Node) -> &str {
+    node.path.as_str().trim_start_matches('/')
 }
 
 /// The lines of the block for a settings file that says `rest` besides.
@@ -106,8 +118,10 @@ fn mounts(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<Mount>, Unw
     for node in &preparation.nodes {
         mounts.push(match node.way {
             Way::Plain => mount(false, &node.source, &node.path, "")?,
-            Way::Cloned { mapped: true, .. } => mount(false, &places.clone_of(node), &node.path, ":idmap")?,
-            Way::Cloned { mapped: false, .. } => mount(false, &places.clone_of(node), &node.path, "")?,
+            Way::Cloned { mapped, .. } => {
+                let options = if mapped { ":idmap" } else { "" };
+                mount(false, &places.link_to_clone(node).0, &node.path, options)?
+            }
         });
     }
     for Bind { at, source, read_only } in &preparation.binds {
@@ -188,8 +202,8 @@ mod tests {
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree:/run/gpuspec"),
         ("Bind", "--bind", "/dev/nvidia0"),
         ("Bind", "--bind", "/host/a\\:b:/dev/x"),
-        ("Bind", "--bind", "/run/gpuspec/nspawn/m/dev/dev/dri/renderD128:/dev/dri/renderD128:idmap"),
-        ("Bind", "--bind", "/run/gpuspec/nspawn/m/dev/dev/kfd:/dev/kfd"),
+        ("Bind", "--bind", "/run/gpuspec/nspawn/m/link/dev/dri/renderD128:/dev/dri/renderD128:idmap"),
+        ("Bind", "--bind", "/run/gpuspec/nspawn/m/link/dev/kfd:/dev/kfd"),
         ("Bind", "--bind", "/run/x.socket"),
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree/lib:/run/opengl-driver/lib"),
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/params:/proc/driver/nvidia/params"),
@@ -211,6 +225,17 @@ mod tests {
         let booted = "--setenv=SYSTEMD_PROC_CMDLINE=quiet systemd.setenv=A=1 \"systemd.setenv=B=x y\"";
         let arguments = arguments(&preparation(), STATE.into(), Some("quiet")).unwrap();
         assert_eq!(arguments.get(2).map(String::as_str), Some(booted));
+    }
+
+    #[test]
+    fn a_link_leads_to_its_clone() {
+        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: true };
+        let node = node("/dev/dri/renderD128", "/dev/dri/renderD128", cloned);
+        let (path, text) = Places("/s".into()).link_to_clone(&node);
+        assert_eq!(
+            (path.as_str(), text.as_str()),
+            ("/s/link/dev/dri/renderD128", "../../../dev/dev/dri/renderD128")
+        );
     }
 
     #[test]
