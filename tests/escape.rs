@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use camino::Utf8Path;
 use libgpuspec::Root;
 use libgpuspec::apply::{Request, apply};
+use libgpuspec::root::{Entry, Kind};
 use proptest::prelude::*;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -166,6 +167,11 @@ fn race(attempt: impl Fn(&Place, usize) -> bool) -> (Place, Vec<String>) {
 /// As many as a race that is lost in one of a thousand tries would need to show.
 const ATTEMPTS: usize = 20_000;
 
+/// How often a race is run, each in a place of its own: `LIBGPUSPEC_RACES=50` is a million tries.
+fn races() -> usize {
+    std::env::var("LIBGPUSPEC_RACES").map_or(1, |text| text.parse().expect("LIBGPUSPEC_RACES: a number"))
+}
+
 #[test]
 fn no_exchange_leads_outside() {
     let (place, before) = race(|place, round| {
@@ -178,27 +184,62 @@ fn no_exchange_leads_outside() {
 /// R01: the directory of a link is exchanged for a link that leads outside.
 #[test]
 fn r01_no_link_is_made_outside() {
-    let (place, before) = race(|place, round| {
-        let link = format!("libcuda.so.1::/usr/lib64/link-{}", round % 64).parse().unwrap();
-        apply(&place.root(), &Request { links: vec![link], ..Request::default() });
-        round < ATTEMPTS
-    });
-    assert_eq!(place.outside(), before);
+    for _ in 0..races() {
+        let (place, before) = race(|place, round| {
+            let link = format!("libcuda.so.1::/usr/lib64/link-{}", round % 64).parse().unwrap();
+            apply(&place.root(), &Request { links: vec![link], ..Request::default() });
+            round < ATTEMPTS
+        });
+        assert_eq!(place.outside(), before);
+    }
+}
+
+/// R01: the same while device nodes are made.
+#[test]
+fn r01_no_node_is_made_outside() {
+    let node = |minor| Entry {
+        kind: Kind::CharDevice,
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        major: 1,
+        minor,
+        identity: (0, 0),
+    };
+    if Place::new().root().make_node("/node".into(), &node(3)).is_err() {
+        return std::io::Write::write_all(&mut std::io::stderr(), b"skipped: needs CAP_MKNOD\n").unwrap();
+    }
+    for _ in 0..races() {
+        let made = std::cell::Cell::new(0);
+        let (place, before) = race(|place, round| {
+            // Another device than the last one's, so that each try has something to do.
+            let path = format!("/usr/lib64/node-{}", round % 64);
+            let is_made =
+                place.root().make_node(path.as_str().into(), &node(3 + (round / 64 % 2) as u32 * 4));
+            made.set(made.get() + usize::from(is_made.is_ok()));
+            round < ATTEMPTS
+        });
+        assert_eq!(place.outside(), before);
+        assert!(made.get() > ATTEMPTS / 100, "made in the directory: {}", made.get());
+    }
 }
 
 /// R02: the same while directories are made, five deep.
 #[test]
 fn r02_no_directory_is_made_outside() {
-    let (place, before) = race(|place, round| {
-        let link = format!("x::/usr/lib64/{round}/b/c/d/e/link").parse().unwrap();
-        apply(&place.root(), &Request { links: vec![link], ..Request::default() });
-        round < ATTEMPTS
-    });
-    assert_eq!(place.outside(), before);
-    let made = fs::read_dir(place.path("rootfs/usr/lib64")).map_or(0, Iterator::count);
-    let other = fs::read_dir(place.path("rootfs/usr/decoy")).map_or(0, Iterator::count);
-    // How many find the directory in place depends on the machine's load; some must, or nothing was tried.
-    assert!(made.max(other) > ATTEMPTS / 100, "made in the directory: {made}, {other}");
+    for _ in 0..races() {
+        let (place, before) = race(|place, round| {
+            let link = format!("x::/usr/lib64/{round}/b/c/d/e/link").parse().unwrap();
+            apply(&place.root(), &Request { links: vec![link], ..Request::default() });
+            round < ATTEMPTS
+        });
+        assert_eq!(place.outside(), before);
+        let made = fs::read_dir(place.path("rootfs/usr/lib64")).map_or(0, Iterator::count);
+        let other = fs::read_dir(place.path("rootfs/usr/decoy")).map_or(0, Iterator::count);
+        // How many find the directory in place depends on the machine's load; some must, or nothing was tried.
+        assert!(made.max(other) > ATTEMPTS / 100, "made in the directory: {made}, {other}");
+    }
 }
 
 /// The race must be one that careless code loses, or the test above proves nothing.

@@ -148,7 +148,7 @@ stage_longfuzz() {
   local target
   cargo_tool cargo-fuzz "$FUZZ_VERSION"
   check 'fuzz targets build' fuzz build
-  for target in ${FUZZ_TARGETS:-hook ldcache elf cuda config image}; do
+  for target in ${FUZZ_TARGETS:-hook ldcache elf cuda request config image}; do
     check "fuzz $target, long" fuzz_long "$target"
     sed -n "s/^/         | $target: /p" "$CACHE/fuzz/$target.figures"
   done

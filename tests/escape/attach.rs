@@ -11,7 +11,7 @@ use libgpuspec::root::Restrictions;
 use rustix::fs::{Mode, OFlags, RenameFlags, open, renameat_with};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
-use super::{ATTEMPTS, Place, rootfs};
+use super::{ATTEMPTS, Place, races, rootfs};
 
 /// Set in the process that has a mount namespace of its own.
 const WITHIN: &str = "LIBGPUSPEC_TEST_WITHIN";
@@ -103,7 +103,7 @@ fn r04_nothing_is_mounted_outside() {
     let targets = Targets::new();
     // One that was not attached is taken again: to drop it takes the kernel longer than all the rest.
     let spare = Cell::new(None);
-    let (escaped, inside) = targets.race(ATTEMPTS, |place| {
+    let (escaped, inside) = targets.race(ATTEMPTS * races(), |place| {
         let root = place.root();
         let source = || root.find("/source".into()).unwrap().unwrap().clone_mount().unwrap();
         let source = spare.take().unwrap_or_else(source);
