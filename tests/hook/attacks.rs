@@ -388,3 +388,61 @@ fn d03_hostile_libraries_are_passed_over() {
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
+
+/// E03: what the C library itself reads of the environment, before main, may keep the hook from its work and no more.
+///
+/// Specs of ours give the hook an environment, so that an image's never gets here.
+#[test]
+fn e03_tunables_of_the_c_library_change_nothing_that_is_done() {
+    let numbers = ["0", "1", "16000000", "2147483647", "4294967296", "9223372036854775807", "-1", "x"];
+    let names = [
+        "glibc.malloc.check",
+        "glibc.malloc.perturb",
+        "glibc.malloc.top_pad",
+        "glibc.malloc.mmap_threshold",
+        "glibc.malloc.arena_max",
+        "glibc.malloc.hugetlb",
+        "glibc.malloc.tcache_count",
+        "glibc.rtld.nns",
+        "glibc.rtld.optional_static_tls",
+        "glibc.pthread.rseq",
+        "glibc.pthread.stack_cache_size",
+        "glibc.cpu.hwcaps",
+        "glibc.cpu.x86_non_temporal_threshold",
+        "glibc.mem.tagging",
+    ];
+    let (mut done, mut failed) = (0, 0);
+    for (name, number) in names.iter().flat_map(|name| numbers.map(|number| (name, number))) {
+        let container = Container::new("");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook"));
+        command.arg("create-container").args(ARGUMENTS).env("GLIBC_TUNABLES", format!("{name}={number}"));
+        let ended = run(&mut command, container.state().as_bytes());
+        container.assert_outside_unchanged();
+        if ended.status == Some(0) {
+            assert_eq!(
+                (container.cache(), ended.stderr.as_str()),
+                (vec![ENTRY.to_owned()], ""),
+                "{name}={number}"
+            );
+            done += 1;
+        } else {
+            assert!(rootfs::listing(&container.rootfs()).is_empty(), "{name}={number}: {ended:?}");
+            failed += 1;
+        }
+    }
+    assert!(done > 90, "{done} were done, {failed} were not begun");
+}
+
+/// E03: an environment as large as the kernel lets one be.
+#[test]
+fn e03_a_large_environment_is_not_looked_at() {
+    for (count, length) in [(10_000, 10), (10, 100_000)] {
+        let container = Container::new("");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook"));
+        command.arg("create-container").args(ARGUMENTS);
+        command.envs((0..count).map(|index| (format!("V{index}"), "x".repeat(length))));
+        let ended = run(&mut command, container.state().as_bytes());
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+        assert_eq!(container.cache(), [ENTRY]);
+    }
+}

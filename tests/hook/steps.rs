@@ -128,6 +128,25 @@ fn v04_files_of_proc_that_are_mounted_over_are_not_believed() {
     }
 }
 
+/// V03: no file of the container's is ever what is mounted, whatever its /dev/null is.
+#[test]
+fn v03_the_containers_dev_null_is_no_source() {
+    for null in ["ln -s $R/../../outside/file $R/dev/null", "echo x >$R/dev/null", "mknod $R/dev/null c 1 1"]
+    {
+        let container = Container::new("dev/");
+        let before = format!("{null}; stat -c '%F %t %T' $R/dev/null >$R/null");
+        let after = format!(
+            "stat -c '%F %t %T' $R/dev/null | cmp - $R/null; ! grep dev/null /proc/self/mountinfo; {SEEN}"
+        );
+        let Some(ended) = hide_device_files(&container, PARAMS, &before, &after) else { return };
+        if ended.stderr.contains("mknod:") {
+            return skipped("needs CAP_MKNOD");
+        }
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(33), ""), "{null}: {ended:?}");
+        assert_eq!(fs::read_to_string(container.path("seen")).unwrap(), format!("{HIDDEN}2\n"), "{null}");
+    }
+}
+
 /// L01: a mount below a shared mount would appear elsewhere too.
 #[test]
 fn l01_nothing_is_mounted_below_a_shared_mount() {
