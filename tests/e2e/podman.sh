@@ -119,6 +119,19 @@ environment_is_void() {
   gpu_box "$IMAGE" printenv NVIDIA_VISIBLE_DEVICES | equal NVIDIA_VISIBLE_DEVICES void
 }
 
+# E05: podman writes the spec's hooks anew for the runtime; without an environment an old runc would give it the image's.
+hooks_keep_environment_and_timeout() {
+  local name=libgpuspec-hooked
+  need jq=jq
+  runtime rm --force --ignore "$name" >/dev/null
+  runtime create --name "$name" --device "$GPU=all" "$IMAGE" true >/dev/null
+  runtime init "$name" >/dev/null
+  jq -c '.hooks.createContainer[] | [.path, .env, .timeout]' "$(runtime inspect --format '{{.OCIConfigPath}}' "$name")" >"$ROOM/out"
+  runtime rm --force "$name" >/dev/null
+  jq -e -s 'length > 0 and all(.[1] | length > 0)' "$ROOM/out"
+  generate --format json | jq -c '.containerEdits.hooks[] | [.path, .env, .timeout]' | diff -u - "$ROOM/out"
+}
+
 # What podman itself mounts or writes anew at each start is not the hook's doing.
 restart_changes_nothing() {
   local name=libgpuspec-restart
@@ -230,6 +243,7 @@ checks() {
   check "$RUNTIME: by-path links of the render nodes" render_nodes_have_their_links
   check "$RUNTIME: mounts are read-only and nosuid" mounts_are_read_only
   check "$RUNTIME: NVIDIA_VISIBLE_DEVICES is void" environment_is_void
+  check "$RUNTIME: the hook's environment and timeout reach the runtime" hooks_keep_environment_and_timeout
   check "$RUNTIME: a restart changes nothing" restart_changes_nothing
   check "$RUNTIME: a read-only root loads the libraries" read_only_root_still_loads
   check "$RUNTIME: a spec converted for this podman is read" converted_specs_are_read
