@@ -4,6 +4,7 @@
 
 use rustix::fs::Mode;
 use rustix::process::{self, DumpableBehavior, Resource, Rlimit};
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 /// Larger than any loader cache that is written (libgpuspec's own limit is 4 MiB).
 const MAX_FILE: u64 = 32 << 20;
@@ -26,4 +27,12 @@ pub fn enter(files: u64) {
     }
     // runc starts hooks in the image's root directory.
     let _ = process::chdir("/");
+}
+
+/// Gives up all of this thread's capabilities but these, for good.
+pub fn keep(kept: CapabilitySet) -> std::io::Result<()> {
+    thread::set_no_new_privs(true)?;
+    let kept = thread::capabilities(None)?.permitted & kept;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    Ok(thread::set_capabilities(None, sets)?)
 }

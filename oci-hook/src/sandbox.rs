@@ -17,7 +17,9 @@ use landlock::{
     RulesetError,
 };
 use libgpuspec::Root;
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::CapabilitySet;
+
+use crate::contract;
 
 /// Well below the ten seconds that specs of cdi-gen give the hook; it needs a thousandth.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -56,20 +58,13 @@ fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 
 }
 
 fn confine(root: &Root) -> Result<(), String> {
-    rustix::thread::set_no_new_privs(true).map_err(|errno| format!("no new privileges: {errno}"))?;
-    drop_capabilities().map_err(|errno| format!("dropping capabilities: {errno}"))?;
+    contract::keep(KEPT).map_err(|error| format!("dropping capabilities: {error}"))?;
     restrict(root.descriptor()).map_err(|error| format!("landlock: {error}"))
 }
 
 /// Files of the image belong to any user, and keep their owner.
 const KEPT: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER);
-
-fn drop_capabilities() -> rustix::io::Result<()> {
-    let kept = rustix::thread::capabilities(None)?.permitted & KEPT;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets)
-}
 
 /// What is done to files below the root, and nothing else: no program is run, no device made.
 fn rights() -> BitFlags<AccessFs> {

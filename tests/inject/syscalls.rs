@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::container::{Container, skipped};
+use crate::container::{Container, is_root, skipped};
 use crate::created::{Bundle, FILE, NODE};
 use crate::trace;
 
@@ -93,4 +95,33 @@ fn what_is_said_in_the_containers_namespace_is_kept_by_the_machine() {
     let place = bundle.container.rootfs().join("data/new");
     assert!(log.contains(place.to_str().unwrap()), "{log}");
     assert_eq!(fs::read_dir(created.path(Path::new("/run"))).unwrap().count(), 0);
+}
+
+/// C01: what the program can still do when it reads what others wrote.
+#[test]
+fn c01_the_stages_keep_no_capability_that_they_do_not_need() {
+    if !is_root() {
+        return;
+    }
+    // SYS_ADMIN, SYS_PTRACE, SYS_CHROOT, SETUID, SETGID, MKNOD, FOWNER, DAC_OVERRIDE, CHOWN of linux/capability.h.
+    let prestart = [21, 19, 18, 7, 6, 27, 3, 1, 0].iter().fold(0_u64, |set, bit| set | 1 << bit);
+    for (stage, expected) in [("precreate", 0), ("prestart", prestart), ("create-runtime", prestart)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook-inject"));
+        let piped = command.arg(stage).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = piped.spawn().unwrap();
+        // It waits for its input, all of which is somebody else's.
+        let path = format!("/proc/{}/status", child.id());
+        let started = Instant::now();
+        let field = |name: &str| {
+            let status = fs::read_to_string(&path).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        while field("NoNewPrivs") == 0 || field("CapPrm") != expected {
+            assert!(started.elapsed() < Duration::from_secs(5), "{stage}: {:#x}", field("CapPrm"));
+        }
+        assert_eq!(["CapInh", "CapEff", "CapAmb"].map(field), [0, expected, 0], "{stage}");
+        child.stdin.take();
+        child.wait().unwrap();
+    }
 }

@@ -11,7 +11,8 @@ use libgpuspec::render::oci;
 use libgpuspec::request::{self, Request};
 use libgpuspec::vendor::nvidia::NVIDIA;
 use oci_hook::report::Report;
-use oci_hook::stdin;
+use oci_hook::{contract, stdin};
+use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
 use crate::entry::Entry;
@@ -22,6 +23,8 @@ pub(crate) const MAX_CONFIG: u64 = 16 << 20;
 
 /// Reads the config, and writes it with what the container may have; one that asks for nothing as it was.
 pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
+    // Specs, /proc and /sys are read as their owner or as anybody, and nothing is written but standard output.
+    contract::keep(CapabilitySet::empty()).map_err(|error| Failure::new(Class::Machine, &error))?;
     let bytes = stdin::read(MAX_CONFIG).map_err(|error| Failure::new(Class::Input, &error))?;
     let unusable = |reason: String| Failure {
         class: Class::Input,

@@ -11,7 +11,8 @@ use libgpuspec::request::{self, Request};
 use libgpuspec::{Notice, Root};
 use oci_hook::report::Report;
 use oci_hook::sandbox::{self, Lost};
-use oci_hook::stdin;
+use oci_hook::{contract, stdin};
+use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
 use crate::created::Created;
@@ -21,9 +22,22 @@ use crate::outfit::Outfit;
 use crate::precreate::{MAX_CONFIG, edits};
 use crate::{Class, Failure, cgroup};
 
+/// To go into the container's namespaces, to mount and to make nodes there, and files as any user; of its device
+/// cgroup, the first too.
+const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::DAC_OVERRIDE);
+
 /// Gives the created container what it may have.
 pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
     let input = |error: libgpuspec::Error| Failure::new(Class::Input, &error);
+    contract::keep(KEPT).map_err(|error| Failure::new(Class::Machine, &error))?;
     let bytes = stdin::read(container::MAX_STATE).map_err(input)?;
     let state = container::State::parse(&bytes).map_err(input)?;
     let config = config(&state)?;
