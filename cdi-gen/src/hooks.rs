@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use libgpuspec::Root;
-use libgpuspec::cdi::QualifiedName;
 use libgpuspec::root::Durability;
+use oci_hook::entry::Entry;
 use serde_json::{Value, json};
 
 use crate::hook;
@@ -76,33 +76,11 @@ impl Engine {
 pub(crate) struct Install {
     #[command(flatten)]
     place: Place,
-    /// Give every container this device
-    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device)]
-    devices: Vec<String>,
-    /// Let containers' cdi.k8s.io/… annotations ask for devices of this kind
-    #[arg(long = "allow-annotations", value_name = "VENDOR/CLASS", value_parser = kind)]
-    annotations: Vec<String>,
-    /// Let containers' variables (NVIDIA_VISIBLE_DEVICES …) ask for devices of this kind; an image can set them
-    #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
-    environment: Vec<String>,
-    /// cri-o: let containers use the devices, by their cgroups of version 1
-    #[arg(long)]
-    device_cgroup: bool,
-    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
-    #[arg(long = "spec-dir", value_name = "DIR")]
-    spec_directories: Vec<Utf8PathBuf>,
+    #[command(flatten)]
+    entry: Entry,
     /// The absolute path of oci-hook-inject that the entry names
     #[arg(long, value_name = "FILE")]
     hook_path: Option<Utf8PathBuf>,
-}
-
-fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
-    text.parse().map(|name: QualifiedName| name.to_string())
-}
-
-fn kind(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
-    // A kind is a qualified name without its device.
-    device(&format!("{text}=x")).map(|_| text.to_owned())
 }
 
 impl Hooks {
@@ -182,12 +160,13 @@ fn is_ours(text: &str) -> bool {
 
 impl Install {
     fn run(&self) -> Result<Status> {
-        if [&self.devices, &self.annotations, &self.environment].iter().all(|list| list.is_empty()) {
+        let entry = &self.entry;
+        if [&entry.devices, &entry.annotations, &entry.environment].iter().all(|list| list.is_empty()) {
             bail!(
                 "an entry that gives nothing to anybody: name --device, --allow-annotations or --allow-environment"
             );
         }
-        if self.device_cgroup && self.place.engine == Engine::Podman {
+        if entry.device_cgroup && self.place.engine == Engine::Podman {
             bail!("--device-cgroup: the config that podman's hook edits has the runtime do that");
         }
         let machine = Root::open("/".into())?;
@@ -195,28 +174,19 @@ impl Install {
         if let Present::Foreign = self.place.present(&machine)? {
             return Ok(foreign(&directory.join(NAME)));
         }
-        let text = self.entry()?;
+        let text = self.text()?;
         let opened = machine.make_directory(&directory)?;
         opened.replace_file(NAME, text.as_bytes(), 0o644, None, Durability::Synced)?;
         output::note(&format!("wrote {}", directory.join(NAME)));
         Ok(Status::Done)
     }
 
-    fn entry(&self) -> Result<String> {
+    fn text(&self) -> Result<String> {
         let (stage, verb) = self.place.engine.stage();
         let path = hook::path(self.hook_path.as_deref(), PROGRAM)?;
-        let mut args = vec![PROGRAM.to_owned(), verb.to_owned()];
-        let directories = self.spec_directories.iter().map(|path| Ok(absolute(path)?.into_string()));
-        let directories = directories.collect::<Result<Vec<_>>>()?;
-        for (flag, values) in [
-            ("--device", &self.devices),
-            ("--allow-annotations", &self.annotations),
-            ("--allow-environment", &self.environment),
-            ("--spec-dir", &directories),
-        ] {
-            args.extend(values.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
-        }
-        args.extend(self.device_cgroup.then(|| "--device-cgroup".to_owned()));
+        let directories = self.entry.spec_directories.iter().map(|path| absolute(path));
+        let entry = Entry { spec_directories: directories.collect::<Result<_>>()?, ..self.entry.clone() };
+        let args = [vec![PROGRAM.to_owned(), verb.to_owned()], entry.words()].concat();
         let hook = json!({"path": path, "args": args, "env": ["LC_ALL=C"], "timeout": TIMEOUT});
         let entry = json!({"version": "1.0.0", "hook": hook, "when": {"always": true}, "stages": [stage]});
         Ok(serde_json::to_string_pretty(&entry)? + "\n")

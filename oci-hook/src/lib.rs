@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod contract;
+pub mod entry;
 pub mod kernel;
 mod peer;
 pub mod report;

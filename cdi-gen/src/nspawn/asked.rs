@@ -3,7 +3,7 @@
 use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
-use libgpuspec::cdi::QualifiedName;
+use oci_hook::entry::device;
 use serde::{Deserialize, Serialize};
 
 use crate::specs::absolute;
@@ -43,10 +43,6 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_namespace: Option<String>,
-}
-
-pub(super) fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
-    text.parse().map(|name: QualifiedName| name.to_string())
 }
 
 impl Asked {

@@ -6,8 +6,9 @@ use clap::Args;
 use libgpuspec::nspawn::attach::{self, Attached, Attachment, Leader};
 use libgpuspec::nspawn::{Loader, Preparation};
 use libgpuspec::{Notice, Root};
+use oci_hook::entry::device;
 
-use super::asked::{Asked, device};
+use super::asked::Asked;
 use super::dropin::{self, Present};
 use super::machine::Name;
 use super::running::Running;

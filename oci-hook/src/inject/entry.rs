@@ -6,8 +6,6 @@ use std::ffi::OsString;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand};
-use libgpuspec::cdi::QualifiedName;
-use libgpuspec::request::Rules;
 
 use crate::nspawn;
 
@@ -40,26 +38,11 @@ enum Stage {
     Unknown(Vec<OsString>),
 }
 
-/// What an entry of hooks.d says.
+/// What an entry of hooks.d says, and what it cannot know of a simulated machine.
 #[derive(Debug, Args)]
 pub(crate) struct Entry {
-    /// Give every container this device
-    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device)]
-    devices: Vec<String>,
-    /// Let a container's cdi.k8s.io/… annotations ask for devices of this kind
-    #[arg(long = "allow-annotations", value_name = "VENDOR/CLASS", value_parser = kind)]
-    annotations: Vec<String>,
-    /// Let a container's variables (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES …) ask for devices of this kind;
-    /// an image can set them
-    #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
-    environment: Vec<String>,
-    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
-    #[arg(long = "spec-dir", value_name = "DIR")]
-    pub(crate) spec_directories: Vec<Utf8PathBuf>,
-    /// prestart: let the container use the devices, by its device cgroup. A runtime that sets its rules anew
-    /// (update, a reload of systemd) takes that back
-    #[arg(long)]
-    pub(crate) device_cgroup: bool,
+    #[command(flatten)]
+    pub(crate) said: oci_hook::entry::Entry,
     /// The directory below which dev/… is looked for
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) dev_root: Utf8PathBuf,
@@ -69,23 +52,6 @@ pub(crate) struct Entry {
     /// The directory below which sys/… is looked for
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub(crate) sys_root: Utf8PathBuf,
-}
-
-impl Entry {
-    /// Who may ask for what.
-    pub(crate) fn rules(&self) -> Rules {
-        let (devices, annotations) = (self.devices.clone(), self.annotations.clone());
-        Rules { devices, annotations, environment: self.environment.clone() }
-    }
-}
-
-pub(crate) fn device(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
-    text.parse().map(|name: QualifiedName| name.to_string())
-}
-
-fn kind(text: &str) -> Result<String, libgpuspec::cdi::NameError> {
-    // A kind is a qualified name without its device.
-    device(&format!("{text}=x")).map(|_| text.to_owned())
 }
 
 /// What to do.

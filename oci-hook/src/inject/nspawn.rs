@@ -9,10 +9,10 @@ use clap::{ArgAction, Args};
 use libgpuspec::Root;
 use libgpuspec::cdi::{ContainerEdits, Registry};
 use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, Touch};
+use oci_hook::entry::device;
 use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
 
-use crate::entry::device;
 use crate::{Class, Failure, PROGRAM};
 
 /// A machine's start.

@@ -35,7 +35,7 @@ pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
     }
     let mut config: Value = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
     let (request, notices) =
-        request::read(&entry.rules(), &config).map_err(|error| Failure::new(Class::Request, &error))?;
+        request::read(&entry.said.rules(), &config).map_err(|error| Failure::new(Class::Request, &error))?;
     report.tell(&notices);
     if request.is_empty() {
         return write(&bytes);
@@ -54,7 +54,7 @@ pub(crate) fn edits(entry: &Entry, request: &Request, report: &Report) -> Result
         check(request, &host(entry).map_err(machine)?, report)?;
     }
     let root = Root::open("/".into()).map_err(machine)?;
-    let registry = Registry::unwatched(root, &entry.spec_directories);
+    let registry = Registry::unwatched(root, &entry.said.spec_directories);
     let (edits, notices) = request::resolve(&registry, request, &[&NVIDIA])
         .map_err(|error| Failure::new(Class::Unresolved, &error))?;
     report.tell(&notices);

@@ -42,7 +42,7 @@ pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
     let state = container::State::parse(&bytes).map_err(input)?;
     let config = config(&state)?;
     let (request, notices) =
-        request::read(&entry.rules(), &config).map_err(|error| Failure::new(Class::Request, &error))?;
+        request::read(&entry.said.rules(), &config).map_err(|error| Failure::new(Class::Request, &error))?;
     report.tell(&notices);
     if request.is_empty() {
         return Ok(());
@@ -79,7 +79,7 @@ fn give(
     let nodes = fill(&edits.device_nodes, &dev).map_err(|error| Failure::new(Class::Edit, &error))?;
     let host = Root::open("/".into()).map_err(machine)?;
     let outfit = Outfit::new(&host, &dev, &nodes, &edits.mounts, created.users())?;
-    if entry.device_cgroup {
+    if entry.said.device_cgroup {
         let rules = rules(&nodes).and_then(|rules| cgroup::allow(&created, &rules));
         report.tell(&rules.map_err(failed(Class::Cgroup))?);
     }

@@ -1,0 +1,93 @@
+//! What an entry of hooks.d says, as words of a command line: who writes them and who reads them share these.
+
+#![forbid(unsafe_code)]
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use libgpuspec::cdi::{NameError, QualifiedName};
+use libgpuspec::request::Rules;
+
+/// Which containers may have which devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+// Whoever flattens it may have the name for its own.
+#[group(skip)]
+pub struct Entry {
+    /// Give every container this device
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device)]
+    pub devices: Vec<String>,
+    /// Let a container's cdi.k8s.io/… annotations ask for devices of this kind
+    #[arg(long = "allow-annotations", value_name = "VENDOR/CLASS", value_parser = kind)]
+    pub annotations: Vec<String>,
+    /// Let a container's variables (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES …) ask for devices of this kind;
+    /// an image can set them
+    #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
+    pub environment: Vec<String>,
+    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    pub spec_directories: Vec<Utf8PathBuf>,
+    /// In created containers (not podman's): let them use the devices, by their device cgroup. A runtime that sets
+    /// its rules anew (update, a reload of systemd) takes that back
+    #[arg(long)]
+    pub device_cgroup: bool,
+}
+
+impl Entry {
+    /// Who may ask for what.
+    pub fn rules(&self) -> Rules {
+        let (devices, annotations) = (self.devices.clone(), self.annotations.clone());
+        Rules { devices, annotations, environment: self.environment.clone() }
+    }
+
+    /// The words that say so.
+    pub fn words(&self) -> Vec<String> {
+        let directories: Vec<String> = self.spec_directories.iter().map(ToString::to_string).collect();
+        let lists = [
+            ("--device", &self.devices),
+            ("--allow-annotations", &self.annotations),
+            ("--allow-environment", &self.environment),
+            ("--spec-dir", &directories),
+        ];
+        let words = lists
+            .into_iter()
+            .flat_map(|(flag, values)| values.iter().flat_map(move |value| [flag.to_owned(), value.clone()]));
+        words.chain(self.device_cgroup.then(|| "--device-cgroup".to_owned())).collect()
+    }
+}
+
+/// A qualified name.
+pub fn device(text: &str) -> Result<String, NameError> {
+    text.parse().map(|name: QualifiedName| name.to_string())
+}
+
+fn kind(text: &str) -> Result<String, NameError> {
+    // A kind is a qualified name without its device.
+    device(&format!("{text}=x")).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        entry: Entry,
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was_meant() {
+        let entry = Entry {
+            devices: vec!["v.com/c=a".to_owned(), "v.com/c=b".to_owned()],
+            annotations: vec!["v.com/c".to_owned()],
+            environment: vec!["nvidia.com/gpu".to_owned()],
+            spec_directories: vec!["/etc/cdi".into()],
+            device_cgroup: true,
+        };
+        for entry in [entry, Entry::default()] {
+            let words = ["program".to_owned()].into_iter().chain(entry.words());
+            assert_eq!(Cli::try_parse_from(words).unwrap().entry, entry);
+        }
+    }
+}
