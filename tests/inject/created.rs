@@ -405,3 +405,22 @@ fn v04_a_proc_that_is_mounted_over_is_not_believed() {
         assert_eq!(created.mounts(&bundle.container.rootfs()), [""; 0], "{before} {meanwhile}");
     }
 }
+
+/// T04: a /dev that leads elsewhere holds no device of this machine.
+#[test]
+fn t04_a_dev_that_is_a_link_leads_nowhere_outside() {
+    for (page, made) in [
+        ("dev -> OUTSIDE/lib", false),
+        ("dev -> ../../../../../../../../../../dev", false),
+        ("dev -> /proc/self/root/dev", false),
+        ("dev -> /devices\ndevices/", true),
+    ] {
+        let bundle = Bundle::new(page, NODE);
+        let Some(created) = bundle.created("true") else { return };
+        let ended = bundle.hook_on(&created);
+        assert_eq!(ended.status == Some(0), made, "{page}: {ended:?}");
+        let node = bundle.container.rootfs().join("devices/full-of");
+        assert_eq!(created.path(&node).symlink_metadata().is_ok(), made, "{page}");
+        assert!(!std::path::Path::new("/dev/full-of").exists());
+    }
+}
