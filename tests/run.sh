@@ -82,7 +82,24 @@ stage_podman() {
 }
 
 # Machines of systemd-nspawn on a host of Debian 12 (systemd 252), and, only when asked for, on newer ones.
-stage_nspawn() { run_script "$here/e2e/nspawn.sh" 252; }
+stage_nspawn() {
+  run_script "$here/e2e/nspawn.sh" 252
+  if is_root; then
+    check 'examples/nspawn/demo.sh shows a GPU in a machine' nspawn_demo
+  else
+    skip 'examples/nspawn/demo.sh' 'needs root'
+  fi
+}
+
+nspawn_demo() {
+  local said
+  said=$(examples/nspawn/demo.sh 2>&1) || { printf '%s\n' "$said"; return 1; }
+  printf '%s\n' "$said"
+  # Booted, and by `nspawn run`.
+  [ "$(grep -cE '^cuInit (0|100)$' <<<"$said")" = 2 ]
+  grep -E 'libcuda.so.1 .*=> /run/gpuspec/lib/libcuda.so.1' <<<"$said"
+}
+
 stage_nspawn-257() { run_script "$here/e2e/nspawn.sh" 257; }
 stage_nspawn-262() { run_script "$here/e2e/nspawn.sh" 262; }
 

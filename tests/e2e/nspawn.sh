@@ -46,8 +46,21 @@ prepare() {
   host_root "$(host_suite "$VERSION")" "$DRIVER"
   simulated_host "$ROOM/host/sim" "$(driver_version "$DRIVER")"
   build_probe "$ROOM/host/usr/local/bin/probe"
+  disk_image
   install "$(built cdi-gen)" "$ROOM/host/usr/local/bin/"
   install -D -t "$ROOM/host/usr/libexec/libgpuspec" "$(built oci-hook)" "$(built oci-hook-inject)"
+}
+
+# A machine in a file: Fedora's layout, whose init is the probe.
+disk_image() {
+  need mkfs.ext4=e2fsprogs
+  cp -a "$CACHE/nspawn-layouts/fedora" "$ROOM/disk"
+  printf '#!/bin/sh\n%s\n' '/usr/local/bin/probe cuda nvml whence /dev/nvidiactl /dev/nvidia0 /dev/nvidia1 /dev/nvidia-uvm' \
+    >"$ROOM/disk/usr/sbin/init"
+  chmod 0755 "$ROOM/disk/usr/sbin/init"
+  ln -s usr/sbin "$ROOM/disk/sbin"
+  truncate --size=64M "$ROOM/machines/disk.raw"
+  mkfs.ext4 -q -d "$ROOM/disk" "$ROOM/machines/disk.raw"
 }
 
 all_checks() {

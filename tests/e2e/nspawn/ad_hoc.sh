@@ -92,16 +92,15 @@ arguments_for_scripts() {
 
 # ---- images ------------------------------------------------------------------------------------------------------
 
-image() {
+# $MACHINES/disk.raw was made outside, where mkfs is: Fedora's layout, whose init is the probe.
+loop_devices() {
   local loop
   mknod -m 0660 /dev/loop-control c 10 237 2>/dev/null || true
   for loop in $(seq 0 15); do mknod -m 0660 "/dev/loop$loop" b 7 "$loop" 2>/dev/null || true; done
   # systemd-nspawn waits for udev where there is one, and takes this for it.
   # shellcheck disable=SC2016 # perl's own
-  systemd-run --quiet --unit=fake-udev --property=RuntimeDirectory=udev --property=RuntimeDirectoryPreserve=yes \
+  systemd-run --quiet --unit=fake-udev --property=RuntimeDirectory=udev \
     perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0); bind($s, sockaddr_un("/run/udev/control")); listen($s, 9); sleep'
-  truncate --size=256M "$MACHINES/disk.raw"
-  mkfs.ext4 -q -d "$MACHINES/fedora" "$MACHINES/disk.raw"
 }
 
 images() {
@@ -113,6 +112,49 @@ images() {
     [ "$mode" != --read-only ] || [ "$hash" = "$(sha256sum "$MACHINES/disk.raw")" ] || { echo 'the image changed'; return 1; }
   done
   runs --image="$MACHINES/disk.raw" --private-users=524288:65536 --private-users-ownership=map
+}
+
+# systemd-nspawn's unit starts an image as it starts a directory.
+booted_image() {
+  enable disk --device nvidia.com/gpu=all
+  once disk >/run/told
+  grep -A 6 '^cuInit' /run/told | equal answers "${NOT_BOOTED/run\/gpuspec\/lib/lib64}" || { cat /run/told; return 1; }
+  disable disk
+  nothing_left disk
+}
+
+# What can be done about musl: a glibc root in the machine, with what the machine was given.
+glibc_within_musl() {
+  layout musl
+  ln -s busybox "$MACHINES/musl/usr/bin/mount"
+  ln -s busybox "$MACHINES/musl/usr/bin/chroot"
+  mkdir -p "$MACHINES/musl/opt/other"
+  cp -a "$CACHE/nspawn-layouts/fedora/." "$MACHINES/musl/opt/other"
+  # shellcheck disable=SC2016 # expanded inside
+  run_in --machine=musl -- /bin/sh -euc 'cd /opt/other
+    for part in dev proc run; do mount -o rbind /$part $part; done
+    chroot . /usr/bin/env LD_LIBRARY_PATH=/run/gpuspec/lib /usr/local/bin/probe cuda /dev/nvidia0' |
+    equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO' || { cat /run/errors; return 1; }
+}
+
+# ---- bundles -----------------------------------------------------------------------------------------------------
+
+bundle() {
+  rm -rf /run/bundle /run/given
+  mkdir -p /run/bundle
+  layout fedora
+  cp -a "$MACHINES/fedora" /run/bundle/rootfs
+  cat >/run/bundle/config.json <<'JSON'
+{ "ociVersion": "1.0.2", "root": { "path": "rootfs" },
+  "process": { "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": ["/usr/local/bin/probe", "cuda", "/dev/nvidia0", "/dev/nvidia1"] } }
+JSON
+  cdi-gen nspawn bundle --device nvidia.com/gpu=all /run/bundle /run/given
+  systemd-nspawn --quiet --oci-bundle=/run/given </dev/null >/run/answers 2>/run/errors || true
+  tr -d '\r' </run/answers | equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO' ||
+    { cat /run/errors /run/given/config.json; return 1; }
+  cdi-gen nspawn bundle --remove /run/given
+  our_mounts | equal mounts ''
+  [ ! -e /run/given ]
 }
 
 checks_ad_hoc() {
@@ -129,6 +171,9 @@ checks_ad_hoc() {
   apart 'run: NixOS layout' nixos_ad_hoc
   if [ -d "$CACHE/nspawn-bullseye" ]; then apart 'run: glibc 2.31' bullseye_ad_hoc; fi
   apart 'args: for scripts' arguments_for_scripts
-  apart 'an image for the next' image
+  loop_devices
   apart 'A12: images' images
+  apart 'A12: an image that its unit starts' booted_image
+  apart 'musl: a glibc root within' glibc_within_musl
+  apart 'A24: a bundle' bundle
 }
