@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::render::nspawn::lines::Places;
 use crate::root::{Directory, Durability, Entry, Kind, Restrictions};
 
-/// What of this host's files a machine may not do with them, whatever it may do.
+/// What a machine may not do with this host's files. Root of a machine without a user namespace of its own has the
+/// rights to undo that (mount(2), MS_REMOUNT), as with every bind of systemd-nspawn.
 pub(super) const RESTRICTIONS: Restrictions =
     Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
 
