@@ -93,7 +93,8 @@ stage_nspawn() {
 
 nspawn_demo() {
   local said
-  said=$(examples/nspawn/demo.sh 2>&1) || { printf '%s\n' "$said"; return 1; }
+  # systemd-nspawn gives its command a terminal, whose lines end in CR LF.
+  said=$(examples/nspawn/demo.sh 2>&1 | tr -d '\r') || { printf '%s\n' "$said"; return 1; }
   printf '%s\n' "$said"
   # Booted, and by `nspawn run`.
   [ "$(grep -cE '^cuInit (0|100)$' <<<"$said")" = 2 ]
