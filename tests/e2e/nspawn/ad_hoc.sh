@@ -101,6 +101,9 @@ loop_devices() {
   # shellcheck disable=SC2016 # perl's own
   systemd-run --quiet --unit=fake-udev --property=RuntimeDirectory=udev \
     perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0); bind($s, sockaddr_un("/run/udev/control")); listen($s, 9); sleep'
+  while [ ! -S /run/udev/control ]; do sleep 0.1; done
+  # 262 believes in a udev only where /sys could be written to.
+  mount -o remount,bind,rw /sys
 }
 
 images() {
