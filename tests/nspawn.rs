@@ -197,6 +197,21 @@ fn names_that_systemd_does_not_take_are_usage_errors() {
 }
 
 #[test]
+fn a_directory_of_the_machine_is_named_as_its_programs_do() {
+    let host = Host::new();
+    let before = host.manifest();
+    for directory in ["usr/lib64", "/usr/../lib"] {
+        let (status, _, stderr) = host.enable(&[&ALL[..], &["--library-directory", directory]].concat());
+        assert!(status == Some(2) && stderr.contains("as /usr/lib64"), "{directory}: {stderr}");
+        let words = ["nspawn", "run", "-D", "/m", "--device=v.com/c=all", "--library-directory", directory];
+        let ended = Command::new(env!("CARGO_BIN_EXE_cdi-gen")).args(words).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(2) && said.contains("as /usr/lib64"), "{directory}: {said}");
+    }
+    assert_eq!(host.manifest(), before);
+}
+
+#[test]
 fn what_does_not_resolve_is_told_and_nothing_written() {
     let host = Host::new();
     let before = host.manifest();

@@ -59,6 +59,13 @@ pub fn device(text: &str) -> Result<String, NameError> {
     text.parse().map(|name: QualifiedName| name.to_string())
 }
 
+/// A directory of a machine, as the machine's own programs name it.
+pub fn machine_directory(text: &str) -> Result<Utf8PathBuf, &'static str> {
+    const WANTED: &str =
+        "name the directory as the machine's programs do, absolute and without `.` or `..`, as /usr/lib64";
+    libgpuspec::apply::directory(text).map_err(|_| WANTED)
+}
+
 fn kind(text: &str) -> Result<String, NameError> {
     // A kind is a qualified name without its device.
     device(&format!("{text}=x")).map(|_| text.to_owned())

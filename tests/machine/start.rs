@@ -308,3 +308,21 @@ fn what_cannot_be_prepared_is_told_in_one_line() {
     assert_eq!(cleanup().status, Some(0));
     place.assert_untouched("after the stop");
 }
+
+#[test]
+fn what_is_no_machine_or_no_directory_of_one_is_refused_alike() {
+    if !is_private("start::what_is_no_machine_or_no_directory_of_one_is_refused_alike") {
+        return;
+    }
+    let place = Place::new(DEBIAN);
+    for name in ["../guest", ""] {
+        let ended = crate::place::run(&mut crate::place::program(&["nspawn-cleanup", "--machine", name]));
+        assert_eq!(ended.status, Some(65), "{name}: {}", ended.stderr);
+    }
+    for directory in ["usr/lib64", "/usr/../lib", "/", ""] {
+        let ended = prepare(&["--library-directory", directory]);
+        assert_eq!(ended.status, Some(2), "{directory}: {}", ended.stderr);
+        assert!(ended.stderr.contains("as /usr/lib64"), "{directory}: {}", ended.stderr);
+        place.assert_untouched(directory);
+    }
+}

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
-use oci_hook::entry::device;
+use oci_hook::entry::{device, machine_directory};
 use serde::{Deserialize, Serialize};
 
 use crate::specs::absolute;
@@ -36,7 +36,7 @@ pub(crate) struct Asked {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<Utf8PathBuf>,
     /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) library_directory: Option<Utf8PathBuf>,
     /// Whether the machine has a user namespace [default: what its unit and settings say]

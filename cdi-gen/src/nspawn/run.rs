@@ -10,6 +10,7 @@ use clap::{Args, Parser};
 use libgpuspec::Root;
 use libgpuspec::nspawn::{self, Machine, MachineRoot, Node, NodeKind, Order, Preparation, RootKind, Way};
 use libgpuspec::render::nspawn::lines;
+use oci_hook::entry::machine_directory;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -57,7 +58,7 @@ struct Flags {
     #[arg(long = "allow-hook", value_name = "NAME")]
     allowed_hooks: Vec<String>,
     /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     library_directory: Option<Utf8PathBuf>,
 }
 

@@ -6,10 +6,10 @@ use std::process;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args};
-use libgpuspec::Root;
 use libgpuspec::cdi::{ContainerEdits, Registry};
 use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, Touch};
-use oci_hook::entry::device;
+use libgpuspec::{Error, Root};
+use oci_hook::entry::{device, machine_directory};
 use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
 
@@ -37,7 +37,7 @@ pub(crate) struct Prepare {
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = loader)]
     loader: Loader,
     /// Where the loader of an image looks: nobody looks into an image before it is started
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     library_directory: Option<Utf8PathBuf>,
     /// Whether it has a user namespace [default: what its settings say, else yes]
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no, action = ArgAction::Set)]
@@ -108,8 +108,11 @@ pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
 /// Takes back all that was done for the machine.
 pub(crate) fn cleanup(asked: &Cleanup, report: &Report) -> Result<(), Failure> {
     let host = Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))?;
-    let told = nspawn::cleanup(&host, &asked.machine, confined);
-    report.tell(&told.map_err(|error| Failure::new(Class::Container, &error))?);
+    let told = nspawn::cleanup(&host, &asked.machine, confined).map_err(|error| {
+        let is_name = matches!(error, Error::Machine(_));
+        Failure::new(if is_name { Class::Input } else { Class::Container }, &error)
+    })?;
+    report.tell(&told);
     Ok(())
 }
 
