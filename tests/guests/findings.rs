@@ -82,6 +82,9 @@ fn what_a_machine_lacks_is_told_before_it_starts() {
         assert_eq!(findings(&page, &LIBRARIES, root, None), expected, "{name}");
     }
     assert_eq!(findings(&machine("alpine"), &[], RootKind::Directory, None), Vec::<String>::new());
+    // Where it is the only one, nothing can be done without it.
+    let alone = findings(&debian, &["/usr/lib64/libnew.so.1"], RootKind::Directory, None);
+    assert_eq!(alone, [new.replace("warning", "failure")]);
 }
 
 #[test]

@@ -55,7 +55,9 @@ fn a_machine_is_judged_before_it_is_started() {
     assert_eq!(status, Some(0), "{stdout}{stderr}");
     assert!(stdout.ends_with("nothing stands in the way\n"), "{stdout}");
     let (status, stdout, _) = check("--device v.com/c=new");
-    assert!(status == Some(0) && stdout.contains("libnew.so.1: needs glibc 2.99"), "{stdout}");
+    assert!(status == Some(5) && stdout.contains("libnew.so.1: needs glibc 2.99"), "{stdout}");
+    let (status, stdout, _) = check("--device v.com/c=new --device v.com/c=old");
+    assert!(status == Some(0) && stdout.contains("warning: "), "{stdout}");
     // That is so in every machine, and no start says it.
     let (status, stdout, _) = check("--device v.com/c=data");
     assert!(

@@ -149,6 +149,8 @@ fn c_library(checked: &Checked<'_>) -> Option<Finding> {
 fn objects(checked: &Checked<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut strangers: BTreeSet<Abi> = BTreeSet::new();
+    // Which of a vendor's libraries a program wants is not known here; without any of them none has what it wants.
+    let fits = has_libraries(checked.preparation);
     for (path, source) in &checked.sources.files {
         let Source::Object(object) = source else { continue };
         // Firmware has the same format, for the GPU's own processor.
@@ -161,17 +163,13 @@ fn objects(checked: &Checked<'_>) -> Vec<Finding> {
             (Some(floor), Some(version)) if floor > version => {
                 let what = format!("{path}: needs glibc {floor}, and the machine has {version}");
                 let remedy = "a newer release in the machine, or do without what needs this one";
-                findings.push(finding(Severity::Warning, what, remedy));
+                let severity = if fits || object.program { Severity::Warning } else { Severity::Failure };
+                findings.push(finding(severity, what, remedy));
             }
             _ => findings.extend(missing(checked, path, abi, object)),
         }
     }
     let own: Vec<String> = checked.guest.programs.iter().map(|programs| programs.abi.to_string()).collect();
-    let fits = checked
-        .preparation
-        .tree
-        .iter()
-        .any(|entry| matches!(entry.content, Content::File(_)) && is_in_lib(&entry.at));
     for abi in strangers {
         let severity = if fits { Severity::Note } else { Severity::Failure };
         let what = format!("libraries for {abi} programs, and the machine has {} only", own.join(", "));
@@ -180,8 +178,11 @@ fn objects(checked: &Checked<'_>) -> Vec<Finding> {
     findings
 }
 
-fn is_in_lib(at: &Utf8Path) -> bool {
-    at.starts_with("lib") || at.starts_with("lib32")
+/// Whether the machine gets a library. Modules, which lie deeper, are of no use without.
+fn has_libraries(preparation: &Preparation) -> bool {
+    let is_place = |at: &Utf8Path| at.parent().is_some_and(|parent| parent == "lib" || parent == "lib32");
+    let is_file = |content: &Content| matches!(content, Content::File(_));
+    preparation.tree.iter().any(|entry| is_file(&entry.content) && is_place(&entry.at))
 }
 
 /// What an object that the machine gets needs and nobody has.
