@@ -1,7 +1,7 @@
 //! What a machine's tree says of itself: its C library, its directories, its loader's cache, its groups.
 
 mod libc;
-mod text;
+mod release;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -9,12 +9,11 @@ use std::ffi::OsStr;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
+use super::groups;
 use crate::elf::Version;
 use crate::error::Result;
 use crate::ldcache::{self, Abi};
 use crate::{Notice, Root};
-
-pub(super) use text::groups;
 
 const CACHE: &str = "/etc/ld.so.cache";
 const INIT: [&str; 3] = [
@@ -111,12 +110,12 @@ pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
     let mut notices = Vec::new();
     let found = libc::find(root, &mut notices);
     let guest = Guest {
-        name: told(text::name(root), &mut notices),
+        name: told(release::name(root), &mut notices),
         libc: found.libc,
         layout: found.layout,
         programs: found.programs,
         cache: cache(root, &mut notices),
-        groups: told(text::groups(root), &mut notices),
+        groups: told(groups::read(root), &mut notices),
         systemd: INIT.iter().any(|path| told(root.target(Utf8Path::new(path)), &mut notices).is_some()),
     };
     notices.sort();

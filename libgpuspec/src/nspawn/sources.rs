@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::guest;
+use super::groups;
 use crate::apply::{Libraries, Request};
 use crate::cdi::{ContainerEdits, Mount};
 use crate::elf::{self, Version};
@@ -93,7 +93,7 @@ impl Sources {
                 Err(error) => notices.push(error.into()),
             }
         }
-        let groups = guest::groups(host).unwrap_or_else(|error| {
+        let groups = groups::read(host).unwrap_or_else(|error| {
             notices.push(error.into());
             BTreeMap::new()
         });

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 
-use super::{Content, Loader, Node, NodeKind, Preparation, Way};
+use super::{Content, Loader, Node, NodeKind, Places, Preparation, Way};
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::render::nspawn::lines::Places;
 use crate::root::{Directory, Durability, Entry, Kind, Restrictions};
 
 /// What a machine may not do with this host's files. Root of a machine without a user namespace of its own has the

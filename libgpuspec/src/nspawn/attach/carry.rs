@@ -9,8 +9,7 @@ use super::record::{Place, Record};
 use super::{Gate, Gatekeeper};
 use crate::error::{Error, Result};
 use crate::nspawn::state::State;
-use crate::nspawn::{BindSource, Content, Farm, Loader, Node, Preparation, TREE, TreeEntry, Way, tree};
-use crate::render::nspawn::lines::Places;
+use crate::nspawn::{Content, Farm, Loader, Places, Preparation, TREE, TreeEntry, tree};
 use crate::root::{ClonedMount, Directory, Kind, Restrictions};
 use crate::{Notice, Root};
 
@@ -99,17 +98,11 @@ impl Stage<'_> {
             add(TREE.into(), &places.tree(), tree::RESTRICTIONS)?;
         }
         for node in &preparation.nodes {
-            add(&node.path, &source(node, places), OF_A_NODE)?;
+            add(&node.path, &places.node(node), OF_A_NODE)?;
         }
         for bind in &preparation.binds {
-            let in_tree = |below: &Utf8Path| places.tree().join(below);
-            let source = match &bind.source {
-                BindSource::Host(path) => path.clone(),
-                BindSource::Tree(below) => in_tree(below),
-                BindSource::Machine(path) => in_tree(path.strip_prefix(TREE).unwrap_or(path)),
-            };
             let restrictions = Restrictions { read_only: bind.read_only, ..tree::RESTRICTIONS };
-            add(&bind.at, &source, restrictions)?;
+            add(&bind.at, &places.bind_here(&bind.source), restrictions)?;
         }
         Ok(clones)
     }
@@ -118,13 +111,6 @@ impl Stage<'_> {
         let clone = tree::found(self.host, source)?.clone_mounts()?;
         self.directory.attach(name, &clone, restrictions)?;
         tree::found(self.host, &self.state.join(STAGE).join(name))?.clone_mounts()
-    }
-}
-
-fn source(node: &Node, places: Places<'_>) -> Utf8PathBuf {
-    match node.way {
-        Way::Plain => node.source.clone(),
-        Way::Cloned { .. } => places.clone_of(node),
     }
 }
 

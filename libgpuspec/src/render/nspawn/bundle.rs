@@ -7,9 +7,8 @@
 use camino::Utf8Path;
 use serde_json::{Map, Value, json};
 
-use super::lines::Places;
 use crate::Notice;
-use crate::nspawn::{BindSource, Loader, Preparation, TREE, Way};
+use crate::nspawn::{Loader, Places, Preparation, TREE};
 use crate::render::oci::InjectError;
 
 /// The fields that nspawn reads, by where they stand; elsewhere it reads what it finds.
@@ -146,20 +145,8 @@ pub fn give(config: &mut Value, preparation: &Preparation, state: &Utf8Path) -> 
     if !preparation.tree.is_empty() {
         added.push(bind(&places.tree(), TREE.into()));
     }
-    for node in &preparation.nodes {
-        let source = match node.way {
-            Way::Plain => node.source.clone(),
-            Way::Cloned { .. } => places.link_to_clone(node).0,
-        };
-        added.push(bind(&source, &node.path));
-    }
-    for given in &preparation.binds {
-        let source = match &given.source {
-            BindSource::Host(path) | BindSource::Machine(path) => path.clone(),
-            BindSource::Tree(below) => places.tree().join(below),
-        };
-        added.push(bind(&source, &given.at));
-    }
+    added.extend(preparation.nodes.iter().map(|node| bind(&places.node(node), &node.path)));
+    added.extend(preparation.binds.iter().map(|given| bind(&places.bind(&given.source), &given.at)));
     if let Loader::Overlay(farms) = &preparation.loader {
         added.extend(farms.iter().enumerate().map(|(index, farm)| overlay(places, index, &farm.directory)));
     }
@@ -213,7 +200,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::nspawn::{Bind, Content, Farm, Node, NodeKind, TreeEntry};
+    use crate::nspawn::{Bind, BindSource, Content, Farm, Node, NodeKind, TreeEntry, Way};
 
     #[test]
     fn what_nspawn_refuses_is_left_out_and_told() {

@@ -1,48 +1,10 @@
 //! A preparation as systemd-nspawn is told it: lines of a settings file, or arguments.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use super::quote::{self, Unwritable};
 use super::settings;
-use crate::nspawn::{Bind, BindSource, Loader, Node, Preparation, TREE, Way};
-
-/// Where the state of a machine has what its mounts show.
-#[derive(Debug, Clone, Copy)]
-pub struct Places<'a>(pub &'a Utf8Path);
-
-impl Places<'_> {
-    /// What the machine sees as [`TREE`].
-    pub fn tree(self) -> Utf8PathBuf {
-        self.0.join("tree")
-    }
-
-    /// What is laid over one of its directories of libraries.
-    pub fn farm(self, index: usize) -> Utf8PathBuf {
-        self.0.join("farm").join(index.to_string())
-    }
-
-    /// The directory that they are laid over, where that has no safe name in the machine.
-    pub fn below(self, index: usize) -> Utf8PathBuf {
-        self.0.join("below").join(index.to_string())
-    }
-
-    /// The second node of one that is made for it alone.
-    pub fn clone_of(self, node: &Node) -> Utf8PathBuf {
-        self.0.join("dev").join(below_root(node))
-    }
-
-    /// The link to it that is bound in its place, and its text. systemd-nspawn started by hand lets each node through
-    /// that it binds, by its path, and such a rule is refused for a path outside /dev: of a link nothing is said.
-    pub fn link_to_clone(self, node: &Node) -> (Utf8PathBuf, Utf8PathBuf) {
-        let path = self.0.join("link").join(below_root(node));
-        let up = "../".repeat(below_root(node).split('/').count());
-        (path, Places(up.as_str().into()).clone_of(node))
-    }
-}
-
-fn below_root(node: &Node) -> &str {
-    node.path.as_str().trim_start_matches('/')
-}
+use crate::nspawn::{Bind, Loader, Places, Preparation, TREE, Way};
 
 /// The lines of the block for a settings file that says `rest` besides.
 ///
@@ -116,21 +78,12 @@ fn mounts(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<Mount>, Unw
         mounts.push(mount(true, &places.tree(), TREE.into(), "")?);
     }
     for node in &preparation.nodes {
-        mounts.push(match node.way {
-            Way::Plain => mount(false, &node.source, &node.path, "")?,
-            Way::Cloned { mapped, .. } => {
-                let options = if mapped { ":idmap" } else { "" };
-                mount(false, &places.link_to_clone(node).0, &node.path, options)?
-            }
-        });
+        let is_mapped = matches!(node.way, Way::Cloned { mapped: true, .. });
+        let options = if is_mapped { ":idmap" } else { "" };
+        mounts.push(mount(false, &places.node(node), &node.path, options)?);
     }
     for Bind { at, source, read_only } in &preparation.binds {
-        let source = match source {
-            BindSource::Host(path) => path.clone(),
-            BindSource::Tree(below) => places.tree().join(below),
-            BindSource::Machine(path) => path.clone(),
-        };
-        mounts.push(mount(*read_only, &source, at, "")?);
+        mounts.push(mount(*read_only, &places.bind(source), at, "")?);
     }
     if let Loader::Overlay(farms) = &preparation.loader {
         for (index, farm) in farms.iter().enumerate() {
@@ -157,7 +110,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::nspawn::{Content, Farm, NodeKind, TreeEntry};
+    use crate::nspawn::{BindSource, Content, Farm, Node, NodeKind, TreeEntry};
 
     const STATE: &str = "/run/gpuspec/nspawn/m";
 
@@ -225,17 +178,6 @@ mod tests {
         let booted = "--setenv=SYSTEMD_PROC_CMDLINE=quiet systemd.setenv=A=1 \"systemd.setenv=B=x y\"";
         let arguments = arguments(&preparation(), STATE.into(), Some("quiet")).unwrap();
         assert_eq!(arguments.get(2).map(String::as_str), Some(booted));
-    }
-
-    #[test]
-    fn a_link_leads_to_its_clone() {
-        let cloned = Way::Cloned { uid: 0, gid: 44, mode: 0o660, mapped: true };
-        let node = node("/dev/dri/renderD128", "/dev/dri/renderD128", cloned);
-        let (path, text) = Places("/s".into()).link_to_clone(&node);
-        assert_eq!(
-            (path.as_str(), text.as_str()),
-            ("/s/link/dev/dri/renderD128", "../../../dev/dev/dri/renderD128")
-        );
     }
 
     #[test]
