@@ -15,6 +15,8 @@ mod elf;
 mod rootfs;
 #[path = "nspawn/run.rs"]
 mod run;
+#[path = "nspawn/started.rs"]
+mod started;
 #[path = "support/tree.rs"]
 mod tree;
 

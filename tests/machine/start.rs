@@ -271,7 +271,7 @@ fn what_cannot_be_prepared_is_told_in_one_line() {
         ),
         ("no such machine", [&["--machine=other"][..], &all].concat(), 65, "no machine other"),
         ("no machine's name", [&["--machine=../guest"][..], &all].concat(), 65, "no machine's name"),
-        ("this host", [&["--machine=guest", "--root=/"][..], &all].concat(), 65, "this machine's own"),
+        ("this host", [&["--machine=guest", "--directory=/"][..], &all].concat(), 65, "this machine's own"),
         (
             "a hook",
             vec!["--machine=guest", "--device", "nvidia.com/gpu=foreign", "--spec-dir", "/tmp/cdi"],
@@ -280,7 +280,7 @@ fn what_cannot_be_prepared_is_told_in_one_line() {
         ),
         (
             "a file for a root",
-            [&["--machine=guest", "--root=/tmp/cdi/nvidia.json"][..], &all].concat(),
+            [&["--machine=guest", "--directory=/tmp/cdi/nvidia.json"][..], &all].concat(),
             65,
             "nvidia.json",
         ),

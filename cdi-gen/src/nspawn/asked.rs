@@ -6,6 +6,7 @@ use clap::Args;
 use oci_hook::entry::{device, machine_directory};
 use serde::{Deserialize, Serialize};
 
+use super::started::Started;
 use crate::specs::absolute;
 
 /// Devices, and how a machine shall be given them.
@@ -39,6 +40,10 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) library_directory: Option<Utf8PathBuf>,
+    /// Write nothing to the machine's tree, not even while it runs [default: if its root is read-only or volatile]
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
     /// Whether the machine has a user namespace [default: what its unit and settings say]
     #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +66,22 @@ impl Asked {
         })
     }
 
+    /// The same with what the machine's unit says, where nothing else is asked for.
+    pub(crate) fn with(self, started: &Started) -> Asked {
+        let is_named = self.directory.is_some() || self.image.is_some();
+        let or = |path: Option<Utf8PathBuf>, other: &Option<Utf8PathBuf>| {
+            path.or_else(|| other.clone().filter(|_| !is_named))
+        };
+        let word = |yes| if yes { "yes" } else { "no" }.to_owned();
+        Asked {
+            directory: or(self.directory, &started.directory),
+            image: or(self.image, &started.image),
+            user_namespace: self.user_namespace.or(started.user_namespace.map(word)),
+            read_only: self.read_only || started.read_only,
+            ..self
+        }
+    }
+
     /// As arguments of `nspawn-prepare`.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let path = |path: &Option<Utf8PathBuf>| path.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -69,14 +90,16 @@ impl Asked {
             ("spec-dir", self.spec_directories.iter().map(ToString::to_string).collect()),
             ("loader", self.loader.iter().cloned().collect()),
             ("allow-hook", self.allowed_hooks.clone()),
-            ("root", path(&self.directory)),
+            ("directory", path(&self.directory)),
             ("image", path(&self.image)),
             ("library-directory", path(&self.library_directory)),
             ("user-namespace", self.user_namespace.iter().cloned().collect()),
         ];
-        flags
+        let mut arguments: Vec<String> = flags
             .iter()
             .flat_map(|(flag, values)| values.iter().map(move |value| format!("--{flag}={value}")))
-            .collect()
+            .collect();
+        arguments.extend(self.read_only.then(|| "--read-only".to_owned()));
+        arguments
     }
 }

@@ -16,6 +16,7 @@ use super::asked::Asked;
 use super::dropin::{self, Present};
 use super::machine::{HostTree, Name, named_by};
 use super::sandbox::sandbox;
+use super::started::{Started, started};
 use super::{image, meant};
 use crate::output::{self, Status};
 use crate::specs::absolute;
@@ -50,7 +51,7 @@ struct Report {
 impl Check {
     pub(crate) fn run(&self) -> Result<Status> {
         let host = self.host.open()?;
-        let (name, mut asked, dropin) = self.asked(&host)?;
+        let Target { name, mut asked, dropin, unit } = self.target(&host)?;
         if asked.devices.is_empty() {
             bail!("{}: not enabled, so name what to check for by --device", self.target);
         }
@@ -74,6 +75,7 @@ impl Check {
             }],
             Err(error) => return Err(error.into()),
         };
+        findings.extend(unit);
         findings.sort();
         let report = Report {
             machine: self.target.clone(),
@@ -89,26 +91,56 @@ impl Check {
         Ok(if fails { Status::Stale } else { Status::Done })
     }
 
-    /// The machine's name, what is asked for it, and its drop-in's text.
-    fn asked(&self, host: &Root) -> Result<(String, Asked, Option<String>)> {
+    fn target(&self, host: &Root) -> Result<Target> {
         let typed = self.asked.absolute()?;
+        let target = |name, asked| Target { name, asked, dropin: None, unit: Vec::new() };
         if self.target.contains('/') {
             let path = absolute(Utf8Path::new(&self.target))?;
             let name = named_by(&path);
             return Ok(match host.target(&path)?.map(|entry| entry.kind) {
                 None => bail!("{path}: no such directory or image"),
-                Some(Kind::Directory) => (name, Asked { directory: Some(path), ..typed }, None),
-                Some(_) => (name, Asked { image: Some(path), ..typed }, None),
+                Some(Kind::Directory) => target(name, Asked { directory: Some(path), ..typed }),
+                Some(_) => target(name, Asked { image: Some(path), ..typed }),
             });
         }
         let machine: Name = self.target.parse()?;
+        let started = started(host, &machine)?;
+        let mut unit = told(&started);
         let Present::Ours { text, origin } = dropin::present(host, &machine)? else {
-            return Ok((machine.to_string(), typed, None));
+            return Ok(Target { unit, ..target(machine.to_string(), typed.with(&started)) });
         };
-        let enabled = origin.map(|origin| origin.asked).unwrap_or_default();
-        let asked = if typed.devices.is_empty() { enabled } else { typed };
-        Ok((machine.to_string(), asked, Some(text)))
+        let (enabled, made_for) = origin.map(|origin| (origin.asked, origin.unit)).unwrap_or_default();
+        if made_for != started {
+            unit.push(Finding {
+                severity: Severity::Warning,
+                what: "its unit starts it otherwise than when it was enabled".to_owned(),
+                remedy: "`cdi-gen nspawn enable` again".to_owned(),
+            });
+        }
+        let asked = if typed.devices.is_empty() { enabled } else { typed.with(&started) };
+        Ok(Target { name: machine.to_string(), asked, dropin: Some(text), unit })
     }
+}
+
+/// What is to be judged.
+struct Target {
+    name: String,
+    asked: Asked,
+    /// Its drop-in's text.
+    dropin: Option<String>,
+    /// What is wrong with its unit.
+    unit: Vec<Finding>,
+}
+
+fn told(started: &Started) -> Vec<Finding> {
+    let blind = started.blind.iter();
+    blind
+        .map(|blind| Finding {
+            severity: Severity::Failure,
+            what: blind.what.clone(),
+            remedy: blind.remedy.clone(),
+        })
+        .collect()
 }
 
 fn judge(

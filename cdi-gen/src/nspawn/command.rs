@@ -1,5 +1,7 @@
 //! Options of systemd-nspawn, of which only those are understood that bear on what a machine is given.
 
+use libgpuspec::render::nspawn::settings::is_no;
+
 /// What options of systemd-nspawn say, and all of their words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Command {
@@ -16,10 +18,12 @@ pub(crate) struct Command {
     pub(crate) keeps_unit: bool,
     /// Whether it has a user namespace of its own, where that is said.
     pub(crate) user_namespace: Option<bool>,
+    /// What is written to the root is gone with the machine, or cannot be written.
+    pub(crate) is_passing: bool,
     /// Whether it says itself what is mounted, and so hides what a settings file says of that.
     pub(crate) has_mounts: bool,
-    /// The same of variables.
-    pub(crate) has_variables: bool,
+    /// The variables that it sets, as `NAME=VALUE`.
+    pub(crate) variables: Vec<String>,
 }
 
 /// Short options that have a value (systemd-nspawn(1)).
@@ -42,8 +46,8 @@ impl Command {
             if let Some(long) = word.strip_prefix("--") {
                 match long.split_once('=') {
                     Some((name, value)) => command.understand(name, Some(value.to_owned())),
-                    // Its value is optional, and so never a word of its own.
-                    None if long == "private-users" => command.understand(long, None),
+                    // Their value is optional, and so never a word of its own.
+                    None if matches!(long, "private-users" | "volatile") => command.understand(long, None),
                     None => command.understand(long, next()),
                 }
             } else if let Some(short) = word.strip_prefix('-') {
@@ -78,16 +82,13 @@ impl Command {
             "private-users" => {
                 self.user_namespace = Some(!value.is_some_and(|value| is_no(&value)));
             }
-            "E" | "setenv" => self.has_variables = true,
+            "x" | "ephemeral" | "read-only" => self.is_passing = true,
+            "volatile" => self.is_passing = !value.is_some_and(|value| is_no(&value)),
+            "E" | "setenv" => self.variables.extend(value),
             name if MOUNTS.contains(&name) => self.has_mounts = true,
             _ => {}
         }
     }
-}
-
-/// A boolean's spelling (systemd.syntax(7)).
-pub(super) fn is_no(value: &str) -> bool {
-    ["0", "no", "n", "false", "f", "off"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -113,13 +114,15 @@ mod tests {
             ("-D /m --private-users=no", Command { user_namespace: Some(false), ..root("/m") }),
             ("-D /m --private-users", Command { user_namespace: Some(true), ..root("/m") }),
             ("-D /m --bind=/a --tmpfs /b", Command { has_mounts: true, ..root("/m") }),
-            ("-D /m -EA=b", Command { has_variables: true, ..root("/m") }),
-            ("-D /m -Eb=D", Command { has_variables: true, ..root("/m") }),
+            ("-D /m -EA=b", Command { variables: vec!["A=b".into()], ..root("/m") }),
+            ("-D /m -Eb=D", Command { variables: vec!["b=D".into()], ..root("/m") }),
             (
                 "--image=/m.raw -M n",
                 Command { image: Some("/m.raw".into()), machine: Some("n".into()), ..Command::default() },
             ),
-            ("-xi /m.raw", Command { image: Some("/m.raw".into()), ..Command::default() }),
+            ("-xi /m.raw", Command { image: Some("/m.raw".into()), is_passing: true, ..Command::default() }),
+            ("-D /m --volatile --read-only", Command { is_passing: true, ..root("/m") }),
+            ("-D /m --volatile=no", root("/m")),
             ("-D /m --settings=no", Command { settings: Some("no".into()), ..root("/m") }),
         ];
         for (line, expected) in cases {

@@ -5,8 +5,7 @@ use camino::Utf8Path;
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::nspawn;
-use libgpuspec::render::nspawn::settings;
-use libgpuspec::root::{Durability, Kind};
+use libgpuspec::root::Durability;
 
 use super::dropin::{self, Present};
 use super::enable::foreign;
@@ -14,9 +13,6 @@ use super::machine::{HostTree, Name};
 use super::sandbox::sandbox;
 use super::systemd;
 use crate::output::{self, Status};
-
-/// The largest settings file that is read; a hundred times the largest seen.
-const MAX_SETTINGS: u64 = 1 << 20;
 
 /// Takes a machine's devices away again, from its next start on.
 ///
@@ -63,8 +59,8 @@ impl Disable {
             ));
         } else {
             // A stop takes them back; one that was cut short did not.
-            for top in ["etc", "run"] {
-                remove_block(&host, &machine.settings(top))?;
+            for path in nspawn::remove_block(&host, &machine.to_string())? {
+                output::note(&format!("removed a block left in {}", host.outside(&path)));
             }
         }
         if text.is_some() {
@@ -99,19 +95,6 @@ fn remove(host: &Root, path: &Utf8Path, made_directory: bool) -> Result<()> {
         && !above.remove_empty(name)?
     {
         output::note(&format!("kept {}: others have files in it", host.outside(parent)));
-    }
-    Ok(())
-}
-
-fn remove_block(host: &Root, path: &Utf8Path) -> Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let Some(directory) = host.directory(parent)? else { return Ok(()) };
-    let Some(entry) = directory.entry(name)?.filter(|entry| entry.kind == Kind::File) else { return Ok(()) };
-    let Some(bytes) = directory.read(name, MAX_SETTINGS)? else { return Ok(()) };
-    if settings::has_block(&bytes) {
-        let rest = settings::without_block(&bytes);
-        directory.replace_file(name, &rest, entry.mode, Some((entry.uid, entry.gid)), Durability::Synced)?;
-        output::note(&format!("removed a block left in {}", host.outside(path)));
     }
     Ok(())
 }

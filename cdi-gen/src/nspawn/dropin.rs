@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
 use super::machine::Name;
+use super::started::Started;
 
 /// Its name in the unit's directory.
 pub(crate) const NAME: &str = "50-gpuspec.conf";
@@ -25,6 +26,9 @@ const ORIGIN: &str = "# asked for: ";
 pub(crate) struct Origin {
     #[serde(flatten)]
     pub(crate) asked: Asked,
+    /// What its unit said when that was asked for.
+    #[serde(default)]
+    pub(crate) unit: Started,
     pub(crate) hook: Utf8PathBuf,
     /// The machine does not start without its devices.
     pub(crate) required: bool,

@@ -13,6 +13,7 @@ use super::asked::Asked;
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::sandbox::sandbox;
+use super::started::{Started, started};
 use super::{image, meant, systemd};
 use crate::hook;
 use crate::output::{self, Status};
@@ -55,7 +56,9 @@ impl Enable {
             Present::Nothing => !dropin::has_directory(&host, machine)?,
             Present::Ours { origin, .. } => origin.is_some_and(|origin| origin.made_directory),
         };
-        let asked = self.completed(&host)?;
+        let unit = started(&host, machine)?;
+        unit.blind.iter().for_each(|blind| output::warning(&blind.to_string()));
+        let asked = self.completed(&host, &unit)?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
@@ -63,7 +66,8 @@ impl Enable {
         let (rules, notices) = meant.rules(&host)?;
         output::notices(&notices);
         let hook = hook::path(self.hook_path.as_deref(), PROGRAM)?;
-        let origin = Origin { asked, hook, required: self.required, no_touch: self.no_touch, made_directory };
+        let (required, no_touch) = (self.required, self.no_touch);
+        let origin = Origin { asked, unit, hook, required, no_touch, made_directory };
         let text = dropin::text(machine, &origin, &rules, &fingerprint(&meant.edits)?)?;
         if self.dry_run {
             let path = machine.dropins("etc").join(dropin::NAME);
@@ -79,8 +83,8 @@ impl Enable {
     }
 
     /// What is asked for, and for a disk image what its loader can be told without looking into it at each start.
-    fn completed(&self, host: &Root) -> Result<Asked> {
-        let mut asked = self.asked.absolute()?;
+    fn completed(&self, host: &Root, unit: &Started) -> Result<Asked> {
+        let mut asked = self.asked.absolute()?.with(unit);
         let machine = match (&asked.directory, &asked.image) {
             (Some(_), _) => return Ok(asked),
             (None, Some(path)) => Some(MachineRoot::Image(path.clone())),

@@ -40,11 +40,6 @@ impl Name {
         Utf8PathBuf::from(format!("/{top}/systemd/system/{}.d", self.unit()))
     }
 
-    /// Its settings file below `etc` or `run`.
-    pub(crate) fn settings(&self, top: &str) -> Utf8PathBuf {
-        Utf8PathBuf::from(format!("/{top}/systemd/nspawn/{self}.nspawn"))
-    }
-
     /// What is there while it is prepared.
     pub(crate) fn state(&self) -> Utf8PathBuf {
         nspawn::state_directory(&self.0)

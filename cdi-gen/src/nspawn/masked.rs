@@ -1,9 +1,9 @@
 //! What a machine's settings file says and options of the same class would hide: read, to be said by options too.
 
 use libgpuspec::nspawn::SettingsFile;
-use libgpuspec::render::nspawn::settings::{self, Assignment, assignments};
+use libgpuspec::render::nspawn::settings::{self, Assignment, assignments, is_no};
 
-use super::command::{self, Command};
+use super::command::Command;
 
 /// Keys of a settings file that mount, and their options.
 const MOUNTS: [(&str, &str); 6] = [
@@ -20,7 +20,7 @@ pub(super) fn arguments(command: &Command, file: Option<&SettingsFile>, added: &
     let Some(file) = read(command, file) else { return Vec::new() };
     let hides = |is: fn(&str) -> bool| added.iter().any(|argument| is(argument));
     let mounts = !command.has_mounts && is_trusted(command, file) && hides(|argument| !is_variable(argument));
-    let variables = !command.has_variables && hides(is_variable);
+    let variables = command.variables.is_empty() && hides(is_variable);
     let mut arguments = Vec::new();
     for Assignment { section, key, value } in assignments(&file.text) {
         match (section.as_str(), key.as_str()) {
@@ -51,9 +51,13 @@ pub(super) fn user_namespace(command: &Command, file: Option<&SettingsFile>) -> 
     let said = || {
         let file = read(command, file).filter(|file| is_trusted(command, file))?;
         let is_it = |one: &Assignment| one.section == "Exec" && one.key == "PrivateUsers";
-        assignments(&file.text).into_iter().rfind(is_it).map(|one| one.value)
+        assignments(&file.text).into_iter().rfind(is_it).map(|one| !is_no(&one.value))
     };
-    command.user_namespace.unwrap_or_else(|| said().is_some_and(|value| !command::is_no(&value)))
+    match command.settings.as_deref() {
+        Some("override") => said().or(command.user_namespace),
+        _ => command.user_namespace.or_else(said),
+    }
+    .unwrap_or(false)
 }
 
 /// The words that a machine's systemd would be told, if it is booted.
@@ -64,13 +68,13 @@ pub(super) fn command_line(command: &Command, file: Option<&SettingsFile>) -> Op
     }
     let text = &file?.text;
     let is_boot = |one: &Assignment| one.section == "Exec" && one.key == "Boot";
-    let boots = assignments(text).into_iter().rfind(is_boot).is_some_and(|one| !command::is_no(&one.value));
+    let boots = assignments(text).into_iter().rfind(is_boot).is_some_and(|one| !is_no(&one.value));
     // With a command, systemd-nspawn runs that whatever the file says.
     (boots && command.words.is_empty()).then(|| settings::command_line(text))
 }
 
 fn read<'a>(command: &Command, file: Option<&'a SettingsFile>) -> Option<&'a SettingsFile> {
-    file.filter(|_| !command.settings.as_deref().is_some_and(command::is_no))
+    file.filter(|_| !command.settings.as_deref().is_some_and(is_no))
 }
 
 fn is_trusted(command: &Command, file: &SettingsFile) -> bool {
@@ -124,6 +128,8 @@ mod tests {
             ("-U", false, true),
             ("--private-users=no", true, false),
             ("--settings=no", true, false),
+            ("--private-users=no --settings=override", true, true),
+            ("-U --settings=override", false, true),
         ];
         for (line, trusted, expected) in cases {
             assert_eq!(user_namespace(&command(line), Some(&file(trusted))), expected, "{line}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow};
 use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, fill};
-use libgpuspec::nspawn::{MachineRoot, Order, Refused};
+use libgpuspec::nspawn::{MachineRoot, Order, Refused, RootKind};
 use libgpuspec::render::nspawn::devices::{DeviceRule, device_allow, majors};
 use libgpuspec::{Notice, Root};
 
@@ -50,7 +50,7 @@ impl Meant {
             // `auto` is none of them.
             loader: asked.loader.as_deref().and_then(|word| word.parse().ok()),
             library_directory: asked.library_directory.clone(),
-            root_kind: None,
+            root_kind: asked.read_only.then_some(RootKind::ReadOnly),
             user_namespace: asked.user_namespace.as_deref().map(|word| word == "yes"),
             settings: None,
         }

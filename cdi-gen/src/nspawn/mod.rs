@@ -17,6 +17,7 @@ mod meant;
 mod run;
 mod running;
 mod sandbox;
+mod started;
 mod status;
 mod systemd;
 mod unit;

@@ -11,6 +11,7 @@ use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::meant;
 use super::sandbox::sandbox;
+use super::started::started;
 use crate::output::{self, Status};
 
 /// Says which machines have devices, and whether what `enable` wrote still fits them.
@@ -39,6 +40,8 @@ struct Report {
     /// Whether its devices are ready now, as they are from its start to its stop.
     prepared: bool,
     running: bool,
+    /// What its unit says otherwise than when it was enabled.
+    changed: bool,
     /// Devices that the specs give and the unit does not let through.
     not_let_through: Vec<String>,
     /// Why devices cannot be had.
@@ -95,6 +98,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
         asked: None,
         prepared: host.directory(&machine.state())?.is_some(),
         running: host.entry(&machine.registered())?.is_some(),
+        changed: false,
         not_let_through: Vec::new(),
         unresolved: Vec::new(),
         given: None,
@@ -114,6 +118,9 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
         report.notices.push("its drop-in was edited, or made by another release: enable again".to_owned());
         return Ok(report);
     };
+    let unit = started(host, machine)?;
+    report.notices.extend(unit.blind.as_ref().map(ToString::to_string));
+    report.changed = unit != origin.unit;
     match meant::find(&origin.asked)? {
         Err(reasons) => report.unresolved = reasons,
         Ok(meant) => {
@@ -138,7 +145,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
 }
 
 fn is_stale(report: &Report) -> bool {
-    !report.not_let_through.is_empty() || report.enabled && report.asked.is_none()
+    report.changed || !report.not_let_through.is_empty() || report.enabled && report.asked.is_none()
 }
 
 fn words(report: &Report) -> String {
@@ -159,6 +166,9 @@ fn words(report: &Report) -> String {
         ));
     }
     lines.extend(report.given.iter().flat_map(sight));
+    if report.changed {
+        lines.push("  its unit starts it otherwise than when it was enabled; enable again".to_owned());
+    }
     if !report.not_let_through.is_empty() {
         let names = report.not_let_through.join(", ");
         lines.push(format!("  not let through by its unit: {names}; enable again"));

@@ -38,7 +38,7 @@ fn forget(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
 /// The same for whoever has the state. A block of ours in a settings file goes in any case: what it names is no more.
 pub(super) fn take_back(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
     let mut notices = take_back_state(state, sandbox)?;
-    notices.extend(settings::forget(state.host(), state.name()).err().map(Notice::from));
+    notices.extend(settings::remove_block(state.host(), state.name()).err().map(Notice::from));
     Ok(notices)
 }
 

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::RootKind;
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::render::nspawn::settings::{Assignment, assignments};
+use crate::render::nspawn::settings::{Assignment, assignments, is_no};
 use crate::root::Kind;
 
 /// Where images of machines are (systemd, image_search_path of discover-image.c).
@@ -154,8 +154,4 @@ pub(super) fn settings_name(name: &str) -> String {
 
 fn is_yes(value: &str) -> bool {
     ["1", "yes", "y", "true", "t", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
-}
-
-fn is_no(value: &str) -> bool {
-    ["0", "no", "n", "false", "f", "off"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }

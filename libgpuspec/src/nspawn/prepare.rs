@@ -62,9 +62,9 @@ pub enum Failed {
         .0.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ")
     )]
     Missing(BTreeSet<Utf8PathBuf>),
-    /// Something could not be read, made or written.
+    /// A step of the work: something could not be read, made or written.
     #[error(transparent)]
-    Undone(#[from] Error),
+    Step(#[from] Error),
 }
 
 /// Prepares a machine; whatever fails, nothing of it is left.
@@ -79,7 +79,7 @@ pub fn prepare(
     check_state_name(order.machine).map_err(Failed::Machine)?;
     let state = State::open(host, order.machine)?;
     notices.extend(take_back(&state, sandbox)?);
-    let done = decide(host, order, sandbox).and_then(|decided| {
+    let done = preview(host, order, sandbox).and_then(|decided| {
         let done = carry_out(host, &state, &decided, order, sandbox);
         if done.is_err() {
             notices.extend(take_back(&state, sandbox)?);
@@ -91,11 +91,6 @@ pub fn prepare(
     let Decided { preparation, notices: told, .. } = done?;
     notices.extend(told);
     Ok(preparation)
-}
-
-/// All that [`prepare`] knows before it does anything; nothing is done.
-pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Result<Decided, Failed> {
-    decide(host, order, sandbox)
 }
 
 /// All that is known before anything is done.
@@ -113,7 +108,8 @@ pub struct Decided {
     pub notices: Vec<Notice>,
 }
 
-fn decide(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Result<Decided, Failed> {
+/// All that [`prepare`] knows before it does anything; nothing is done.
+pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result::Result<Decided, Failed> {
     let machine = match &order.root {
         Some(root) => Machine::with_root(host, order.machine, root.clone()),
         None => Machine::find(host, order.machine),

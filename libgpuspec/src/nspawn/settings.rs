@@ -71,9 +71,11 @@ fn before(root: &Root, directory: &str, name: &str) -> Result<Option<Before>> {
     Ok((!own.is_empty() || !settings::has_block(&bytes)).then_some(Before { bytes: own, attributes }))
 }
 
-/// Takes a block of ours out of the machine's trusted files; in /run a file that had nothing else goes.
-pub(super) fn forget(host: &Root, machine: &str) -> Result<()> {
+/// Takes a block of ours out of the machine's trusted files, and tells which had one; in /run a file that had nothing
+/// else goes.
+pub fn remove_block(host: &Root, machine: &str) -> Result<Vec<Utf8PathBuf>> {
     let name = settings_name(machine);
+    let mut paths = Vec::new();
     for place in SETTINGS {
         let Some(directory) = host.directory(place.into())? else { continue };
         if directory.entry(&name)?.is_none_or(|entry| entry.kind != Kind::File) {
@@ -90,8 +92,9 @@ pub(super) fn forget(host: &Root, machine: &str) -> Result<()> {
                 directory.put(&name, &temporary(&name), &own, &Attributes { times: None, ..attributes })?
             }
         }
+        paths.push(Utf8Path::new(place).join(&name));
     }
-    Ok(())
+    Ok(paths)
 }
 
 /// Writes the machine's settings with these lines into its state, where they are for its unit alone.

@@ -7,7 +7,7 @@ use std::process;
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args};
 use libgpuspec::cdi::{ContainerEdits, Registry};
-use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, Touch};
+use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, RootKind, Touch};
 use libgpuspec::{Error, Root};
 use oci_hook::entry::{device, machine_directory};
 use oci_hook::report::{Priority, Report};
@@ -29,7 +29,7 @@ pub(crate) struct Prepare {
     spec_directories: Vec<Utf8PathBuf>,
     /// Its root is this directory [default: found by its name, as systemd does]
     #[arg(long, value_name = "DIR", conflicts_with = "image")]
-    root: Option<Utf8PathBuf>,
+    directory: Option<Utf8PathBuf>,
     /// Its root is this disk image
     #[arg(long, value_name = "FILE")]
     image: Option<Utf8PathBuf>,
@@ -39,6 +39,9 @@ pub(crate) struct Prepare {
     /// Where the loader of an image looks: nobody looks into an image before it is started
     #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     library_directory: Option<Utf8PathBuf>,
+    /// Write nothing to its tree [default: if its settings say that its root is read-only or volatile]
+    #[arg(long)]
+    read_only: bool,
     /// Whether it has a user namespace [default: what its settings say, else yes]
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no, action = ArgAction::Set)]
     user_namespace: Option<bool>,
@@ -85,7 +88,7 @@ pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
     })?;
     let (requests, unknown_hooks) = oci_hook::meanings(&edits.hooks);
     let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
-    let root = asked.root.clone().map(MachineRoot::Directory);
+    let root = asked.directory.clone().map(MachineRoot::Directory);
     let order = Order {
         machine: &asked.machine,
         root: root.or_else(|| asked.image.clone().map(MachineRoot::Image)),
@@ -95,7 +98,7 @@ pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
         allowed_hooks: &asked.allowed_hooks,
         loader: asked.loader,
         library_directory: asked.library_directory.clone(),
-        root_kind: None,
+        root_kind: asked.read_only.then_some(RootKind::ReadOnly),
         user_namespace: asked.user_namespace,
         settings: Some(if asked.no_touch { Touch::No } else { Touch::Yes }),
     };
@@ -130,7 +133,7 @@ fn failure(failed: &Failed) -> Failure {
         Failed::Refused(_) => Class::Request,
         Failed::Machine(_) => Class::Input,
         Failed::Missing(_) => Class::Edit,
-        Failed::Undone(_) => Class::Container,
+        Failed::Step(_) => Class::Container,
     };
     Failure::new(class, failed)
 }

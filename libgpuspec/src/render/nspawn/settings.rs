@@ -148,6 +148,11 @@ pub fn words(value: &str) -> Vec<String> {
     quote::settings_words(value)
 }
 
+/// Whether a value that may be a boolean says no (systemd.syntax(7)).
+pub fn is_no(value: &str) -> bool {
+    ["0", "no", "n", "false", "f", "off"].iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
 /// The keys that systemd-nspawn follows in a file beside the image too, which it does not trust.
 const KEPT: [(&str, &[&str]); 2] = [
     (
