@@ -317,6 +317,32 @@ fn manifests_name_libraries_where_they_are() {
 }
 
 #[test]
+fn opencl_drivers_of_the_machines_own_are_found_still() {
+    let host = r#"
+        usr/lib64/libx.so.1      elf64 soname=libx.so.1
+        etc/OpenCL/vendors/x.icd "libx.so.1\n""#;
+    let own =
+        "etc/OpenCL/vendors/pocl.icd \"p\"\netc/OpenCL/vendors/x.icd \"x\"\netc/OpenCL/vendors/notes \"\"";
+    let (guest, _) = inspect(&format!("{}\n{own}", machine("debian")));
+    let mounts =
+        ["/usr/lib64/libx.so.1:/usr/lib64/libx.so.1", "/etc/OpenCL/vendors/x.icd:/etc/OpenCL/vendors/x.icd"];
+    let given = small(host, &mounts, &[], &guest, &Options::default());
+    assert_eq!(
+        tree_of(&given),
+        [
+            "lib/libx.so.1 <- /usr/lib64/libx.so.1",
+            "share/OpenCL/vendors/pocl.icd -> /etc/OpenCL/vendors/pocl.icd",
+            "share/OpenCL/vendors/x.icd <- /etc/OpenCL/vendors/x.icd",
+        ]
+    );
+    let given = small(host, &["/etc/OpenCL/vendors:/etc/OpenCL/vendors"], &[], &guest, &Options::default());
+    assert_eq!(tree_of(&given), ["share/OpenCL/vendors <= /etc/OpenCL/vendors"]);
+    assert!(notices_of(&given)[0].contains("without OCL_ICD_VENDORS"), "{:?}", given.notices);
+    let given = small(host, &mounts[..1], &[], &guest, &Options::default());
+    assert_eq!(tree_of(&given).len(), 1, "nothing is looked for there then");
+}
+
+#[test]
 fn hooks_of_unknown_meaning_are_refused_unless_allowed() {
     let (edits, sources) = (ContainerEdits::default(), Sources::default());
     let unknown = ["other-hook".to_owned()];

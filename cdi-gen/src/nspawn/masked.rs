@@ -21,23 +21,15 @@ pub(super) fn arguments(command: &Command, file: Option<&SettingsFile>, added: &
     let hides = |is: fn(&str) -> bool| added.iter().any(|argument| is(argument));
     let mounts = !command.has_mounts && is_trusted(command, file) && hides(|argument| !is_variable(argument));
     let variables = command.variables.is_empty() && hides(is_variable);
-    let mut arguments = Vec::new();
-    for Assignment { section, key, value } in assignments(&file.text) {
-        match (section.as_str(), key.as_str()) {
-            ("Files", key) if mounts => {
-                let flag = MOUNTS.iter().find(|(name, _)| *name == key);
-                arguments.extend(flag.map(|(_, flag)| format!("{flag}={value}")));
-            }
-            ("Exec", "Environment") if variables && value.is_empty() => {
-                arguments.retain(|one| !is_variable(one))
-            }
-            ("Exec", "Environment") if variables => {
-                // A name alone would be given what this process has by that name, whoever wrote the file.
-                let words = settings::words(&value).into_iter().filter(|word| word.contains('='));
-                arguments.extend(words.map(|word| format!("--setenv={word}")));
-            }
-            _ => {}
-        }
+    let mut arguments: Vec<String> = Vec::new();
+    if variables {
+        arguments.extend(self::variables(&file.text).iter().map(|one| format!("--setenv={one}")));
+    }
+    for Assignment { key, value, .. } in
+        assignments(&file.text).into_iter().filter(|one| mounts && one.section == "Files")
+    {
+        let flag = MOUNTS.iter().find(|(name, _)| *name == key);
+        arguments.extend(flag.map(|(_, flag)| format!("{flag}={value}")));
     }
     arguments
 }
@@ -60,17 +52,42 @@ pub(super) fn user_namespace(command: &Command, file: Option<&SettingsFile>) -> 
     .unwrap_or(false)
 }
 
-/// The words that a machine's systemd would be told, if it is booted.
+/// The words that a machine's systemd would be told, if it is booted: by the variable for that, which hides its
+/// arguments, else by these.
 pub(super) fn command_line(command: &Command, file: Option<&SettingsFile>) -> Option<String> {
-    let file = read(command, file);
-    if command.boots {
-        return Some(command.words.join(" "));
-    }
-    let text = &file?.text;
+    let text = read(command, file).map(|file| file.text.as_slice()).unwrap_or_default();
     let is_boot = |one: &Assignment| one.section == "Exec" && one.key == "Boot";
-    let boots = assignments(text).into_iter().rfind(is_boot).is_some_and(|one| !is_no(&one.value));
+    let boot = assignments(text).into_iter().rfind(is_boot);
     // With a command, systemd-nspawn runs that whatever the file says.
-    (boots && command.words.is_empty()).then(|| settings::command_line(text))
+    let by_file = boot.is_some_and(|one| !is_no(&one.value)) && command.words.is_empty();
+    if !command.boots && !by_file {
+        return None;
+    }
+    let variables = match command.variables.is_empty() {
+        true => variables(text),
+        false => command.variables.clone(),
+    };
+    let told = variables.iter().rev().find_map(|one| one.strip_prefix("SYSTEMD_PROC_CMDLINE="));
+    Some(told.map(str::to_owned).unwrap_or_else(|| match command.boots {
+        true => command.words.join(" "),
+        false => settings::command_line(text),
+    }))
+}
+
+/// What a file sets, as `NAME=VALUE`. A name alone would be given what this process has by that name, whoever wrote the
+/// file.
+fn variables(text: &[u8]) -> Vec<String> {
+    let mut variables = Vec::new();
+    for Assignment { section, key, value } in assignments(text) {
+        match (section.as_str(), key.as_str()) {
+            ("Exec", "Environment") if value.is_empty() => variables.clear(),
+            ("Exec", "Environment") => {
+                variables.extend(settings::words(&value).into_iter().filter(|word| word.contains('=')));
+            }
+            _ => {}
+        }
+    }
+    variables
 }
 
 fn read<'a>(command: &Command, file: Option<&'a SettingsFile>) -> Option<&'a SettingsFile> {
@@ -144,10 +161,19 @@ mod tests {
             ("-b -- a b", Some("a b")),
             ("-b", Some("")),
             ("--settings=no", None),
+            ("-b -E SYSTEMD_PROC_CMDLINE=single", Some("single")),
+            ("-b --setenv=SYSTEMD_PROC_CMDLINE=single --setenv=A=b -- a b", Some("single")),
+            ("-b -E A=b -- a", Some("a")),
+            ("-E SYSTEMD_PROC_CMDLINE=single -- ls", None),
         ];
         for (line, expected) in cases {
             assert_eq!(command_line(&command(line), Some(&file(false))).as_deref(), expected, "{line}");
         }
         assert_eq!(command_line(&command(""), None), None);
+        let text = "[Exec]\nEnvironment=SYSTEMD_PROC_CMDLINE=single\n";
+        let file = SettingsFile { text: text.into(), ..file(true) };
+        for (line, expected) in [("-b -- a", Some("single")), ("-b -E A=b -- a", Some("a")), ("", None)] {
+            assert_eq!(command_line(&command(line), Some(&file)).as_deref(), expected, "{line}");
+        }
     }
 }

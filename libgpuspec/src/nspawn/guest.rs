@@ -16,6 +16,10 @@ use crate::ldcache::{self, Abi};
 use crate::{Notice, Root};
 
 const CACHE: &str = "/etc/ld.so.cache";
+/// Where OpenCL's loaders look for drivers.
+pub(super) const OPENCL: &str = "/etc/OpenCL/vendors";
+/// Most of them that are known; the largest number seen is three.
+const MAX_DRIVERS: usize = 64;
 const INIT: [&str; 3] = [
     "/usr/lib/systemd/systemd",
     "/lib/systemd/systemd",
@@ -39,6 +43,9 @@ pub struct Guest {
     /// Its groups, by name.
     #[serde(skip)]
     pub groups: BTreeMap<String, u32>,
+    /// The names of its own OpenCL drivers' files, which loaders look for in one directory only.
+    #[serde(skip)]
+    pub opencl: BTreeSet<String>,
     /// Whether systemd is there to be booted.
     pub systemd: bool,
 }
@@ -116,11 +123,18 @@ pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
         programs: found.programs,
         cache: cache(root, &mut notices),
         groups: told(groups::read(root), &mut notices),
+        opencl: opencl(root, &mut notices),
         systemd: INIT.iter().any(|path| told(root.target(Utf8Path::new(path)), &mut notices).is_some()),
     };
     notices.sort();
     notices.dedup();
     (guest, notices)
+}
+
+fn opencl(root: &Root, notices: &mut Vec<Notice>) -> BTreeSet<String> {
+    let is_driver = |name: &OsStr| name.to_str().is_some_and(|name| name.ends_with(".icd"));
+    let names = told(root.list_where(Utf8Path::new(OPENCL), is_driver), notices).unwrap_or_default();
+    names.into_iter().filter_map(|(name, _)| name.into_string().ok()).take(MAX_DRIVERS).collect()
 }
 
 /// The names of the libraries that the machine's own loader finds: by its cache, and where it looks anyway.

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use camino::Utf8Path;
+
 use super::draft::Draft;
 use super::place::{MODULES, SEARCHED};
-use crate::nspawn::guest::{Layout, Libc};
-use crate::nspawn::{Loader, TREE};
+use crate::Notice;
+use crate::nspawn::guest::{Layout, Libc, OPENCL};
+use crate::nspawn::{Content, Loader, TREE};
 
 /// systemd's default, with what a split /usr wants (sd-path, DEFAULT_PATH).
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+/// Where the tree has OpenCL's drivers.
+const DRIVERS: &str = "share/OpenCL/vendors";
 
 /// The spec's own, then those of the tree; what the spec sets itself is only added to where it is a list.
 pub(super) fn gather(draft: &mut Draft<'_>, env: &[String], loader: &Loader) {
@@ -41,6 +46,7 @@ pub(super) fn gather(draft: &mut Draft<'_>, env: &[String], loader: &Loader) {
     if draft.guest.layout == Layout::Store {
         return;
     }
+    link_opencl(draft);
     for (module, variable) in &MODULES {
         let below = |directory: &str| format!("{directory}/{module}");
         if draft.has(&below("lib")) {
@@ -61,4 +67,19 @@ fn append(draft: &mut Draft<'_>, name: &str, default: &str, directories: &str) {
         value.push(':');
     }
     value.push_str(directories);
+}
+
+/// The machine's own OpenCL drivers beside those of the tree, since their loaders take one directory only: ocl-icd and
+/// Khronos' both read what a link there leads to (OCL_ICD_FILENAMES, which adds, is Khronos' alone).
+fn link_opencl(draft: &mut Draft<'_>) {
+    if let Some(Content::Directory(_)) = draft.tree.get(Utf8Path::new(DRIVERS)) {
+        let hidden = "the machine's own OpenCL drivers are found by programs without OCL_ICD_VENDORS only";
+        draft.notices.extend((!draft.guest.opencl.is_empty()).then(|| Notice(hidden.to_owned())));
+    } else if draft.has(DRIVERS) {
+        for name in &draft.guest.opencl {
+            let link = Content::Link(Utf8Path::new(OPENCL).join(name));
+            // One of the same name is the same driver's.
+            draft.add(Utf8Path::new(DRIVERS).join(name), link);
+        }
+    }
 }

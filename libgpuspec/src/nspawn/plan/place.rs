@@ -35,7 +35,7 @@ pub(super) static SEARCHED: [Searched; 4] = [
         variable: "__EGL_EXTERNAL_PLATFORM_CONFIG_DIRS",
         value: "/run/gpuspec/share/egl/egl_external_platform.d:/etc/egl/egl_external_platform.d:/usr/share/egl/egl_external_platform.d",
     },
-    // The one that cannot hold two directories.
+    // The one that cannot hold two directories: the machine's own drivers are linked into the tree's.
     Searched {
         from: &["/etc/OpenCL/vendors"],
         to: "share/OpenCL/vendors",
