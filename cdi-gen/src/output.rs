@@ -96,6 +96,12 @@ pub(crate) fn error(error: &anyhow::Error) {
     tell(&format!("{error:#}"));
 }
 
+/// Ends the program at once, where going on would do harm.
+pub(crate) fn end(text: &str) -> ! {
+    tell(text);
+    std::process::exit(1)
+}
+
 /// Something the caller should know, though the work went on.
 pub(crate) fn warning(text: &str) {
     tell(&format!("warning: {text}"));

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::place::{CLEANUP, DEBIAN, PREPARE, Place, cleanup, is_private, prepare, program, run};
+use crate::place::{CLEANUP, DEBIAN, PREPARE, Place, cleanup, files, is_private, prepare, program, run};
 
 /// The system calls that change something, each as often as it is made.
 const CHANGES: [&str; 14] = [
@@ -260,5 +260,30 @@ fn machines_do_not_disturb_each_other() {
         for (name, tree, before) in &others {
             assert_eq!(&crate::place::state(tree.path().as_std_path()), before, "{name}");
         }
+    }
+}
+
+/// A machine starts as if it were not enabled, or not at all, by what the unit makes of the status; and nothing stays.
+#[test]
+fn work_without_end_is_given_up_and_taken_back() {
+    if !is_private("faults::work_without_end_is_given_up_and_taken_back") || !can_trace() {
+        return;
+    }
+    let place = Place::new(DEBIAN);
+    let watched = Watched::guest(&place);
+    for (more, next) in [(&[][..], "stop"), (&["--no-touch"], "start")] {
+        let words = [&PREPARE[..], more].concat();
+        let ended = run(&mut injected(&words, &watched, "renameat", "delay_enter=7000000", 1));
+        assert_eq!(ended.status, Some(85), "{}", ended.stderr);
+        assert!(ended.stderr.contains("not done after 5s"), "{}", ended.stderr);
+        let found = ["/run/systemd/nspawn", "/run/gpuspec/nspawn/guest/settings"];
+        for directory in found {
+            assert_eq!(files(directory.as_ref()), [] as [std::path::PathBuf; 0], "{directory}");
+        }
+        if next == "start" {
+            assert_eq!(prepare(more).status, Some(0));
+        }
+        assert_eq!(cleanup().status, Some(0));
+        place.assert_untouched(next);
     }
 }

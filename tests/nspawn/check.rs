@@ -27,10 +27,9 @@ const SPEC: &str = r#"{"cdiVersion": "0.6.0", "kind": "v.com/c", "containerEdits
 
 /// Mounts the tree of the machine `m` in an image's place.
 const DISSECT: &str = "#!/bin/sh
-case $1 in
---mount) [ \"$(stat -c %a \"${4%/*}\")\" = 700 ] || { echo 'others can reach it' >&2; exit 1; }; [ \"$2 $3\" = \"--read-only $IMAGE\" ] && exec mount --bind \"$TREE\" \"$4\"; echo 'no such image' >&2; exit 1 ;;
---umount) exec umount \"$2\" ;;
-esac
+[ \"$1 $2 $3\" = \"--mount --read-only $IMAGE\" ] || { echo 'no such image' >&2; exit 1; }
+mount -n --bind \"$TREE\" \"$4\"
+[ -z \"${KILL-}\" ] || { kill -KILL $PPID; sleep 0.2; }
 ";
 
 fn place() -> Tree {
@@ -104,8 +103,12 @@ fn an_image_is_looked_into_once() {
     fs::create_dir(dissect.parent().unwrap()).unwrap();
     fs::write(&dissect, DISSECT).unwrap();
     fs::set_permissions(&dissect, fs::Permissions::from_mode(0o755)).unwrap();
-    let enable = |image: &str| {
-        let entered = "mount -n -t tmpfs -o mode=0755 run /run; status=0; \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; exit $status";
+    let enable = |image: &str, killed_first: bool| {
+        // /run spreads what is mounted on it, as systemd has it.
+        let entered = "mount -n -t tmpfs -o mode=0755 run /run; mount -n --make-shared /run; status=0
+            [ -z \"$FIRST\" ] || ! KILL=1 \"$@\" || exit 1
+            ! grep ' /run/' /proc/self/mounts || exit 1
+            \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; exit $status";
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc", entered, "sh"]);
         let words = "nspawn enable --root HERE i --spec-dir HERE/cdi --device v.com/c=old --dry-run --hook-path /usr/bin/oci-hook-inject";
@@ -113,6 +116,7 @@ fn an_image_is_looked_into_once() {
         command.args(words.replace("HERE", tree.path().as_str()).split_whitespace());
         command.env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", dissect.parent().unwrap()));
         command.env("IMAGE", tree.path().join(image)).env("TREE", tree.path().join("m"));
+        command.env("FIRST", if killed_first { "yes" } else { "" });
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     };
@@ -120,11 +124,32 @@ fn an_image_is_looked_into_once() {
         eprintln!("skipped: needs unshare(1) and CAP_SYS_ADMIN");
         return;
     }
-    let (status, stdout, stderr) = enable("var/lib/machines/i.raw");
-    assert_eq!(status, Some(0), "{stderr}");
-    assert!(stdout.contains(" --library-directory=/lib/x86_64-linux-gnu\n"), "{stdout}{stderr}");
-    assert!(!stdout.contains("/run/gpuspec/image"), "{stdout}");
-    let (status, stdout, stderr) = enable("other.raw");
+    for killed_first in [false, true] {
+        let (status, stdout, stderr) = enable("var/lib/machines/i.raw", killed_first);
+        assert_eq!(status, Some(0), "{stdout}{stderr}");
+        assert!(stdout.contains(" --library-directory=/lib/x86_64-linux-gnu\n"), "{stdout}{stderr}");
+        assert!(!stdout.contains("/run/gpuspec/image"), "{stdout}");
+    }
+    let (status, stdout, stderr) = enable("other.raw", false);
     assert!(status == Some(0) && !stdout.contains("library-directory"), "{stdout}");
     assert!(stderr.contains("no such image; name the directory"), "{stderr}");
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_in_time_ends_the_program() {
+    let traced = Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "true"]).output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no strace(1), or no tracing on this machine");
+        return;
+    }
+    let tree = place();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(tree.path().join("m"));
+    command.args(["-e", "trace=openat2", "-e", "inject=openat2:delay_enter=7000000:when=2+"]);
+    command.arg(env!("CARGO_BIN_EXE_cdi-gen")).args(["nspawn", "check"]).arg(tree.path().join("m"));
+    command.arg("--spec-dir").arg(tree.path().join("cdi")).args(["--device", "v.com/c=old"]);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!((status.code(), stdout.as_slice()), (Some(1), &b""[..]), "{said}");
+    assert_eq!(said.matches("not done after 5s").count(), 1, "{said}");
 }

@@ -9,13 +9,12 @@ use libgpuspec::nspawn::findings::{Checked, DevicePolicy, Finding, Severity, che
 use libgpuspec::nspawn::{self, Decided, Failed, MachineRoot, guest};
 use libgpuspec::root::Kind;
 use libgpuspec::{Notice, Root};
-use oci_hook::sandbox as confined;
 use serde::Serialize;
 
 use super::asked::Asked;
 use super::dropin::{self, Present};
 use super::machine::{HostTree, Name, named_by};
-use super::sandbox::sandbox;
+use super::sandbox::{confined, sandbox};
 use super::started::{Started, started};
 use super::{image, meant};
 use crate::output::{self, Status};
@@ -160,9 +159,9 @@ fn judge(
         MachineRoot::Image(_) => BTreeSet::new(),
         MachineRoot::Directory(path) => {
             let (root, known) = (Root::open(&host.outside(path))?, decided.guest.clone());
-            let looked = confined::run(root, move |root| guest::libraries(root, &known));
+            let looked = confined(root, move |root| guest::libraries(root, &known));
             let (libraries, told) =
-                looked.map_err(|lost| anyhow!("{path}: looking for its libraries: {lost}"))?;
+                looked.map_err(|reason| anyhow!("{path}: looking for its libraries: {reason}"))?;
             notices.extend(told);
             libraries
         }

@@ -191,12 +191,13 @@ fn carry_out(
     let mut manifest = Manifest { done: false, trees };
     manifest.create(&directory)?;
     tree::make(host, &directory, preparation)?;
-    if order.settings == Some(Touch::No) {
-        settings::write_private(&directory, machine, &text)?;
-    }
     for tree in &manifest.trees {
         let gone = || Error::Machine(format!("{}: gone while the machine was prepared", tree.path));
         tree.with(sandbox, |root, changes| changes.make(root))?.ok_or_else(gone)??;
+    }
+    // Last of all: whatever ends the work before, the machine finds no line of ours.
+    if order.settings == Some(Touch::No) {
+        settings::write_private(&directory, machine, &text)?;
     }
     finish(&directory, &mut manifest)
 }
