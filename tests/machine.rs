@@ -21,3 +21,5 @@ mod start;
 mod trace;
 #[path = "support/tree.rs"]
 mod tree;
+#[path = "machine/view.rs"]
+mod view;

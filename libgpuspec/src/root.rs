@@ -13,6 +13,7 @@ mod inside;
 mod memory;
 mod proc;
 mod times;
+mod view;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
 pub use inside::Peers;
 pub use times::{Attributes, Times};
+pub use view::{Views, view};
 pub use watch::{Changes, Stamp, Watch};
 
 /// Most entries of one directory, more being an error; ten times the largest library directory seen.

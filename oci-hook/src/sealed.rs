@@ -16,9 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use libgpuspec::root::view as view_of;
 use rustix::fs::{self, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 use rustix::process::{Pid, getppid};
 
 /// The pid namespace that a machine starts with (PROC_PID_INIT_INO in the kernel's proc_ns.h).
@@ -63,23 +63,15 @@ fn is_sealed(own: &OwnedFd) -> bool {
 }
 
 /// This program's file in an overlay that nothing but this descriptor leads to.
-fn view() -> rustix::io::Result<OwnedFd> {
+fn view() -> io::Result<OwnedFd> {
     let own = fs::readlink(OWN_FILE, Vec::new())?.into_bytes();
     let slash = own.iter().rposition(|byte| *byte == b'/').ok_or(Errno::INVAL)?;
     let (directory, name) = own.split_at_checked(slash).ok_or(Errno::INVAL)?;
-    // What separates layers and options, or escapes them.
-    if directory.is_empty() || directory.iter().any(|byte| b":,\\".contains(byte)) {
-        return Err(Errno::INVAL);
-    }
-    let context = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    mount::fsconfig_set_string(&context, "lowerdir", [directory, b":", OTHER_LAYER].concat())?;
-    mount::fsconfig_create(&context)?;
-    let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let mount = mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+    let layer =
+        |path: &[u8]| fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let mount = view_of(layer(directory)?.as_fd(), layer(OTHER_LAYER)?.as_fd())?;
     let name = name.strip_prefix(b"/").ok_or(Errno::INVAL)?;
-    fs::openat(&mount, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    Ok(fs::openat(&mount, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// A copy in memory, sealed.

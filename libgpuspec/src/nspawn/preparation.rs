@@ -41,9 +41,9 @@ pub struct TreeEntry {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// This machine's file, bound read-only: the very inode, since copies in /run cannot be mapped (noexec).
+    /// This machine's file, read-only: itself, since copies in /run cannot be mapped (noexec).
     File(Utf8PathBuf),
-    /// This machine's directory, bound read-only with all below it.
+    /// This machine's directory, read-only with all below it.
     Directory(Utf8PathBuf),
     /// A symbolic link with this text.
     Link(Utf8PathBuf),

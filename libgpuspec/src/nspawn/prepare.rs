@@ -84,12 +84,13 @@ pub fn prepare(
         if done.is_err() {
             notices.extend(take_back(&state, sandbox)?);
         }
-        done?;
-        Ok(decided)
+        Ok((done?, decided))
     });
     state.close()?;
-    let Decided { preparation, notices: told, .. } = done?;
+    let (bare, Decided { preparation, notices: told, user_namespace, .. }) = done?;
     notices.extend(told);
+    // Elsewhere its root has no right to that.
+    notices.extend(bare.filter(|_| !user_namespace));
     Ok(preparation)
 }
 
@@ -102,6 +103,8 @@ pub struct Decided {
     pub guest: Guest,
     /// What this host has of what it is to be given.
     pub sources: Sources,
+    /// Whether it has a user namespace.
+    pub user_namespace: bool,
     /// What it is given.
     pub preparation: Preparation,
     /// What was odd.
@@ -136,7 +139,7 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
     };
     let mut preparation = plan(&wanted, &guest, &options)?;
     notices.append(&mut preparation.notices);
-    Ok(Decided { machine, guest, sources, preparation, notices })
+    Ok(Decided { machine, guest, sources, user_namespace: options.user_namespace, preparation, notices })
 }
 
 fn inspect(
@@ -172,7 +175,7 @@ fn carry_out(
     decided: &Decided,
     order: &Order<'_>,
     sandbox: Sandbox,
-) -> Result<()> {
+) -> Result<Option<Notice>> {
     let Decided { machine, preparation, .. } = decided;
     let unwritable = |error: crate::render::nspawn::Unwritable| Error::Machine(error.to_string());
     let text = lines(preparation, &state.path(), &settings::base(machine)).map_err(unwritable)?;
@@ -190,7 +193,7 @@ fn carry_out(
     let directory = state.make()?;
     let mut manifest = Manifest { done: false, trees };
     manifest.create(&directory)?;
-    tree::make(host, &directory, preparation)?;
+    let bare = tree::make(host, &directory, preparation)?;
     for tree in &manifest.trees {
         let gone = || Error::Machine(format!("{}: gone while the machine was prepared", tree.path));
         tree.with(sandbox, |root, changes| changes.make(root))?.ok_or_else(gone)??;
@@ -199,7 +202,8 @@ fn carry_out(
     if order.settings == Some(Touch::No) {
         settings::write_private(&directory, machine, &text)?;
     }
-    finish(&directory, &mut manifest)
+    finish(&directory, &mut manifest)?;
+    Ok(bare)
 }
 
 fn guest_changes(

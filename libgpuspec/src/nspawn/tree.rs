@@ -1,28 +1,32 @@
 //! What a preparation has on this host, made on the file system of the machine's state: tree, farms, nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Content, Loader, Node, NodeKind, Places, Preparation, Way};
-use crate::Root;
 use crate::error::{Error, Result};
-use crate::root::{Directory, Durability, Entry, Kind, Restrictions};
+use crate::root::{Directory, Durability, Entry, Kind, Restrictions, Views};
+use crate::{Notice, Root};
 
 /// What a machine may not do with this host's files. Root of a machine without a user namespace of its own has the
-/// rights to undo that (mount(2), MS_REMOUNT), as with every bind of systemd-nspawn.
+/// rights to undo that (mount(2), MS_REMOUNT), as with every bind of systemd-nspawn: what keeps it from writing to
+/// them is the file system that they are seen through ([`Views`]).
 pub(super) const RESTRICTIONS: Restrictions =
     Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
 
+/// Where views of this host's directories are attached.
+const VIEWS: &str = "view";
 /// Where [`Places::clone_of`] has the nodes that are made.
 const CLONES: &str = "dev";
 
-/// Makes all that the preparation has, in the empty directory `state`.
-pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) -> Result<()> {
+/// Makes all that the preparation has, in the empty directory `state`; what has no view is told.
+pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) -> Result<Option<Notice>> {
+    let mut views = Views::new(host, state.make_directory(VIEWS)?)?;
     let places = Places("".into());
     let mut directories = Directories { top: state, below: BTreeMap::new() };
     for entry in &preparation.tree {
-        add(host, &mut directories, &places.tree().join(&entry.at), &entry.content)?;
+        add(host, &mut views, &mut directories, &places.tree().join(&entry.at), &entry.content)?;
     }
     if let Loader::Overlay(farms) = &preparation.loader {
         for (index, farm) in farms.iter().enumerate() {
@@ -42,15 +46,27 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
             directory.symlink(name, &text)?;
         }
     }
-    Ok(())
+    Ok(bare(views.bare()))
 }
 
-fn add(host: &Root, directories: &mut Directories<'_>, path: &Utf8Path, content: &Content) -> Result<()> {
+/// What is told of what has no view.
+fn bare(paths: &BTreeSet<Utf8PathBuf>) -> Option<Notice> {
+    let paths: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
+    let why = "no overlay can be laid over it; root of a machine without a user namespace could write to it";
+    (!paths.is_empty()).then(|| Notice(format!("{}: {why}", paths.join(", "))))
+}
+
+fn add(
+    host: &Root,
+    views: &mut Views<'_>,
+    directories: &mut Directories<'_>,
+    path: &Utf8Path,
+    content: &Content,
+) -> Result<()> {
     let (directory, name) = directories.place(path)?;
     match content {
-        Content::File(source) => directory.attach(name, &found(host, source)?.clone_mount()?, RESTRICTIONS),
-        Content::Directory(source) => {
-            directory.attach(name, &found(host, source)?.clone_mounts()?, RESTRICTIONS)
+        Content::File(source) | Content::Directory(source) => {
+            directory.attach(name, &views.clone_of(&found(host, source)?)?, RESTRICTIONS)
         }
         Content::Link(text) => directory.symlink(name, text),
         Content::Text(text) => directory.replace_file(name, text.as_bytes(), 0o444, None, Durability::Lazy),

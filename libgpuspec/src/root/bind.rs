@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{self, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid};
+use rustix::fs::{self, FileType, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{self, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 
-use super::cover::{attach, is_shared};
+use super::cover::{attach, is_shared, mount_table};
 use super::proc::own_link;
-use super::{Directory, Entry, Found, Kind, Root};
+use super::{Directory, Entry, Found, Kind, Root, descriptor_path};
 use crate::error::{Error, Result};
 
 /// A mount of one file or directory, not attached anywhere so far.
@@ -43,6 +43,16 @@ impl Restrictions {
         flags
     }
 
+    /// These, and those that a mount has already.
+    fn with(self, found: StatVfsMountFlags) -> Restrictions {
+        Restrictions {
+            read_only: self.read_only || found.contains(StatVfsMountFlags::RDONLY),
+            no_suid: self.no_suid || found.contains(StatVfsMountFlags::NOSUID),
+            no_devices: self.no_devices || found.contains(StatVfsMountFlags::NODEV),
+            no_exec: self.no_exec || found.contains(StatVfsMountFlags::NOEXEC),
+        }
+    }
+
     fn hold(self, found: StatVfsMountFlags) -> bool {
         let holds = |wanted: bool, flag| !wanted || found.contains(flag);
         holds(self.read_only, StatVfsMountFlags::RDONLY)
@@ -59,13 +69,17 @@ impl Found<'_> {
     }
 
     pub(super) fn cloned(&self, how: OpenTreeFlags) -> Result<ClonedMount> {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let flags = flags | how;
-        let mount = mount::open_tree(&self.fd, "", flags)
+        let mount = cloned(self.fd.as_fd(), how)
             .map_err(|errno| self.root.error(self.path, "cloning its mount", errno.into()))?;
         Ok(ClonedMount { mount, kind: self.entry.kind, path: self.root.outside(self.path) })
     }
+}
+
+/// A clone of what a descriptor is open on, attached nowhere (open_tree(2)).
+pub(super) fn cloned(fd: BorrowedFd<'_>, how: OpenTreeFlags) -> rustix::io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    mount::open_tree(fd, "", flags | how)
 }
 
 impl Root {
@@ -157,6 +171,42 @@ pub(super) fn restrict(
         true => Ok(()),
         false => Err(Errno::STALE),
     }
+}
+
+/// Restricts all that is mounted below an attached mount too; what it has of restrictions it keeps.
+pub(super) fn restrict_below(clone: &ClonedMount, restrictions: Restrictions) -> Result<()> {
+    for below in mounts_below(clone.mount.as_fd())? {
+        let failed = |errno: Errno| Error::Io {
+            path: clone.path.join(&below),
+            action: "restricting what is mounted at it",
+            source: errno.into(),
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        let mount = fs::openat2(&clone.mount, below.as_str(), flags, Mode::empty(), resolve);
+        let mount = mount.map_err(failed)?;
+        let found = fs::fstatvfs(&mount).map_err(failed)?.f_flag;
+        if !restrictions.hold(found) {
+            let link = own_link(mount.as_fd())?;
+            mount::mount_remount(&link, restrictions.with(found).flags(), "").map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The paths, from what a descriptor is open on, of all that is mounted below it.
+pub(super) fn mounts_below(fd: BorrowedFd<'_>) -> Result<Vec<Utf8PathBuf>> {
+    let top = descriptor_path(fd)?;
+    let table = mount_table()?;
+    let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    let below = places.filter_map(|place| Some(place.strip_prefix(&top).ok()?.to_owned()));
+    Ok(below.filter(|below| !below.as_str().is_empty()).collect())
+}
+
+/// A path of the table of mounts, in which four characters are octal numbers.
+fn unescaped(text: &str) -> Utf8PathBuf {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain)).into()
 }
 
 impl ClonedMount {

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 /// The name of the one file in the file system that is made for it.
 const NAME: &str = "file";
+/// In /proc.
+const MOUNTS: &str = "self/mountinfo";
 /// Mounts of a machine with thousands of containers.
 const MAX_MOUNTS: u64 = 16 << 20;
 
@@ -83,13 +85,20 @@ pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> rustix::io
     mount::move_mount(mount, "", place, "", flags)
 }
 
+/// All mounts of this process's namespace (proc_pid_mountinfo(5)).
+pub(super) fn mount_table() -> Result<String> {
+    Ok(Root::proc()?.read_text(MOUNTS.into(), MAX_MOUNTS)?.unwrap_or_default())
+}
+
 /// Whether the mount that a descriptor lies on passes on what is mounted below it (proc_pid_mountinfo(5)).
 pub(super) fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
-    let path = Utf8Path::new("self/mountinfo");
-    let proc = Root::proc()?;
-    let failed = |errno: Errno| proc.error(path, "asking for a mount", errno.into());
+    let failed = |errno: Errno| Error::Io {
+        path: Utf8Path::new("/proc").join(MOUNTS),
+        action: "asking for a mount",
+        source: errno.into(),
+    };
     let status = fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID).map_err(failed)?;
-    let table = proc.read_text(path, MAX_MOUNTS)?.unwrap_or_default();
+    let table = mount_table()?;
     let id = status.stx_mnt_id.to_string();
     let line = table.lines().find(|line| line.split(' ').next() == Some(&id));
     let line = line.filter(|_| status.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0).ok_or(Errno::NOENT);

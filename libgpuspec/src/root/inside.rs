@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, Gid, Uid};
 use rustix::io::Errno;
-use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
+use rustix::mount::{self, UnmountFlags};
 
 use super::cover::attach;
 use super::directory::on_one_mount;
-use super::{ClonedMount, Directory, Entry, Found, Kind, Root};
+use super::{ClonedMount, Directory, Entry, Found, Kind, Root, view};
 use crate::error::{Error, Result};
 
 /// statfs(2), and what devtmpfs says too; rustix has no name for it.
@@ -146,17 +146,8 @@ impl Root {
         let failed = |errno: Errno| self.error(below, "laying links over it", errno.into());
         let find = |path| -> Result<Found<'_>> { self.find(path)?.ok_or_else(|| failed(Errno::NOENT)) };
         let (lower, upper) = (find(below)?, find(above)?);
-        let mounted = || {
-            let context = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            let layers = format!("{}:{}", link_from_proc(upper.fd.as_fd()), link_from_proc(lower.fd.as_fd()));
-            mount::fsconfig_set_string(&context, "lowerdir", layers)?;
-            mount::fsconfig_create(&context)?;
-            let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
-                | MountAttrFlags::MOUNT_ATTR_NOSUID
-                | MountAttrFlags::MOUNT_ATTR_NODEV;
-            mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
-        };
-        let mount = mounted().map_err(failed)?;
+        let layers = format!("{}:{}", link_from_proc(upper.fd.as_fd()), link_from_proc(lower.fd.as_fd()));
+        let mount = view::overlay(&layers).map_err(failed)?;
         Ok(ClonedMount::of(mount, Kind::Directory, self.outside(below)))
     }
 }

@@ -12,7 +12,7 @@ use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::bind::{ClonedMount, Restrictions, restrict};
+use super::bind::{ClonedMount, Restrictions, restrict, restrict_below};
 use super::cover::attach;
 use super::directory::on_one_mount;
 use super::proc::own_link;
@@ -74,7 +74,7 @@ impl Directory {
         made.map_err(|errno| self.error(name, "making the directory", errno))
     }
 
-    /// Attaches a mount at the new name `name`. The mount that this directory lies on must be of our own making.
+    /// Attaches a mount, with those below it, at the new name `name`. The mount that this directory lies on must be of our own making.
     pub fn attach(&self, name: &str, clone: &ClonedMount, restrictions: Restrictions) -> Result<()> {
         self.make_empty(name, clone.kind())?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -82,7 +82,8 @@ impl Directory {
         let attached = fs::openat(&self.fd, name, flags, Mode::empty())
             .and_then(|place| attach(clone.descriptor(), place.as_fd()))
             .and_then(|()| restrict(clone, &link, restrictions));
-        attached.map_err(|errno| self.error(name, "mounting at it", errno))
+        attached.map_err(|errno| self.error(name, "mounting at it", errno))?;
+        if clone.kind() == Kind::Directory { restrict_below(clone, restrictions) } else { Ok(()) }
     }
 
     /// Makes the device node `name`, which nothing may be at.

@@ -183,7 +183,12 @@ machine_without_a_user_namespace() {
   in_machine guest ls -n /dev/dri/renderD128 | awk '{ print $1, $3, $4 }' | equal owner 'crw-rw---- 0 991'
   detach guest
   without guest "$(unit guest)"
+  attach guest --device nvidia.com/gpu=all
+  withstands guest
+  in_machine guest probe cuda | equal answers 'cuInit 100'
+  detach guest
   down guest
+  nothing_left guest
 }
 
 machine_of_a_scope() {

@@ -117,6 +117,38 @@ less_of() {
     $2 ~ / / { split($2, part, " "); print $1 "|" part[1], part[2], part[3] }'
 }
 
+# Its root is the host's in all that systemd-nspawn does not take away.
+host_root_cannot_write_to_the_driver() {
+  mkdir -p /etc/systemd/nspawn
+  printf '[Exec]\nPrivateUsers=no\n' >/etc/systemd/nspawn/guest.nspawn
+  enable guest --device nvidia.com/gpu=all
+  up guest
+  in_machine guest cat /proc/self/uid_map | holds '4294967295'
+  withstands guest
+  in_machine guest probe cuda nvml /dev/nvidia0 | equal answers $'cuInit 100\nnvmlInit_v2 9\nopen /dev/nvidia0 ENXIO'
+  renewed_while_it_runs
+  told guest | lacks 'no overlay'
+  killed guest
+  nothing_left guest
+  rm /etc/systemd/nspawn/guest.nspawn
+  disable guest
+}
+
+# Files of the driver are renewed as packages do it; the machine keeps those that it was started with.
+renewed_while_it_runs() {
+  local file
+  file=$(find /usr/lib -name 'libcuda.so.550.*' -type f)
+  in_machine guest sha256sum /run/gpuspec/lib/libcuda.so.1 >/run/sum
+  cp -a "$file" /run/kept
+  echo renewed >"$file.new"
+  mv "$file.new" "$file"
+  in_machine guest sha256sum /run/gpuspec/lib/libcuda.so.1 | diff -u /run/sum -
+  in_machine guest probe cuda | equal answers 'cuInit 100'
+  cp -a /run/kept "$file.new"
+  mv "$file.new" "$file"
+  in_machine guest probe cuda | equal answers 'cuInit 100'
+}
+
 disable_leaves_nothing() {
   enable guest --device nvidia.com/gpu=all
   [ -f /etc/systemd/system/systemd-nspawn@guest.service.d/50-gpuspec.conf ]
@@ -195,6 +227,7 @@ checks_booted() {
   check 'A25: a killed machine is cleaned up, and starts again' killed_machine_is_cleaned_up
   check 'A25: also where the clean-up was kept from running' killed_without_clean_up
   check 'A23: stale libraries in the machine give way' stale_library_of_the_machine_gives_way
+  check 'without a user namespace its root cannot write to the driver' host_root_cannot_write_to_the_driver
   check 'disable leaves nothing' disable_leaves_nothing
   check 'A5: two boots, with and without us, leave the same' boots_leave_the_same
 }

@@ -144,6 +144,42 @@ holds() { grep -F -- "$1" || { echo "missing: $1"; return 1; }; }
 lacks() { ! grep -F -- "$1" || { echo "there is: $1"; return 1; }; }
 refused() { if "$@"; then echo "it went well: $*"; return 1; fi; }
 
+# withstands NAME: its root is the host's, does what mounting lets it do, and cannot change the driver for all that.
+withstands() {
+  of_driver >/run/driver
+  # shellcheck disable=SC2016 # expanded there
+  in_machine "$1" bash -c '
+    no() { if "$@" 2>/dev/null; then echo "it could: $*"; exit 1; fi; }
+    cd /run/gpuspec/lib
+    file=$PWD/libcuda.so.1
+    [ -s "$file" ]
+    mount -o remount,bind,rw /run/gpuspec
+    mount -o remount,bind,rw "$file"
+    no mount -o remount,rw "$file"
+    no sh -c "echo x >>$file"
+    no sh -c "echo x >>/proc/self/fd/3" 3<"$file"
+    no sh -c "echo x 1<>/proc/self/fd/3" 3<"$file"
+    no truncate --size=0 "$file"
+    no chmod 4777 "$file"
+    no chown 1:1 "$file"
+    no touch --date=@0 "$file"
+    no ln "$file" /run/gpuspec/lib/linked
+    no mv "$file" /run/gpuspec/lib/moved
+    no rm "$file"
+    : >/tmp/again
+    mount --bind "$file" /tmp/again
+    mount -o remount,bind,rw /tmp/again
+    no sh -c "echo x >>/tmp/again"
+    umount /tmp/again
+    mount --make-shared "$file"
+    # No other file of it is to be had either.
+    findmnt --noheadings --output=FSTYPE --list "$file" | grep -x overlay'
+  of_driver | diff -u /run/driver -
+}
+of_driver() {
+  find /usr/lib/x86_64-linux-gnu/ -name 'lib*.so.550.*' -exec stat --format='%n %i %a %u:%g %s %h %Y %Z' {} + -exec sha256sum {} + | sort
+}
+
 # ---- our programs ------------------------------------------------------------------------------------------------
 
 # spec: the host's specification, as it is now.

@@ -36,7 +36,9 @@ pub(super) fn carry_out(
     let (preparation, farms) = in_the_tree(preparation.clone());
     let directory = state.make()?;
     record.write(&directory)?;
-    tree::make(host, &directory, &preparation)?;
+    let bare = tree::make(host, &directory, &preparation)?;
+    // Elsewhere its root has no right to write to that.
+    notices.extend(bare.filter(|_| leader.users().is_ok_and(|users| users.is_none())));
     let stage = Stage { host, state: state.path(), directory: directory.make_directory(STAGE)? };
     let clones = stage.all(&preparation)?;
     if let Some(grant) = &record.grant {
