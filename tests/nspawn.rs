@@ -102,6 +102,7 @@ fn a_machine_is_enabled_and_disabled_without_a_trace() {
         "After=gpuspec-refresh.service",
         "[Service]",
         &prepare,
+        "ExecStartPost=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-report --machine=%i",
         "ExecStopPost=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-cleanup --machine=%i",
         "DeviceAllow=/dev/v0 rw",
     ];

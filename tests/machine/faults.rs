@@ -276,6 +276,8 @@ fn work_without_end_is_given_up_and_taken_back() {
         let ended = run(&mut injected(&words, &watched, "renameat", "delay_enter=7000000", 1));
         assert_eq!(ended.status, Some(85), "{}", ended.stderr);
         assert!(ended.stderr.contains("not done after 5s"), "{}", ended.stderr);
+        let said = run(&mut program(&["nspawn-report", "--machine=guest"])).stderr;
+        assert!(said.contains("guest runs without its devices: making it ready was cut short"), "{said}");
         let found = ["/run/systemd/nspawn", "/run/gpuspec/nspawn/guest/settings"];
         for directory in found {
             assert_eq!(files(directory.as_ref()), [] as [std::path::PathBuf; 0], "{directory}");

@@ -172,6 +172,8 @@ impl Place {
 
     /// The same but for the machine's tree.
     pub(crate) fn assert_nothing_made(&self, when: &str) {
+        // A start that failed has left why: its stop removes that.
+        let _ = fs::remove_dir_all(FAILED);
         assert_eq!(mounts(), self.mounts, "{when}: mounts");
         let left: Vec<PathBuf> = files(Path::new("/run"));
         let known = ["/run/gpuspec", "/run/systemd", "/run/systemd/nspawn"].map(PathBuf::from);
@@ -188,8 +190,13 @@ pub(crate) fn prepare(more: &[&str]) -> Ended {
     run(&mut program(&[&PREPARE[..], more].concat()))
 }
 
+/// Where it is kept why a start failed.
+pub(crate) const FAILED: &str = "/run/gpuspec/failed";
+
 pub(crate) fn cleanup() -> Ended {
-    run(&mut program(&CLEANUP))
+    let ended = run(&mut program(&CLEANUP));
+    assert!(!Path::new(FAILED).exists(), "after a clean-up");
+    ended
 }
 
 pub(crate) fn program(words: &[&str]) -> Command {

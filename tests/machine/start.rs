@@ -293,6 +293,12 @@ fn what_cannot_be_prepared_is_told_in_one_line() {
             crate::place::run(&mut crate::place::program(&[&["nspawn-prepare"][..], &words].concat()));
         assert_eq!(ended.status, Some(status), "{name}: {}", ended.stderr);
         assert!(ended.stderr.lines().count() == 1 && ended.stderr.contains(said), "{name}: {}", ended.stderr);
+        if words.contains(&"--machine=guest") {
+            let again = crate::place::run(&mut crate::place::program(&["nspawn-report", "--machine=guest"]));
+            assert_eq!(again.status, Some(0), "{name}");
+            let runs = ended.stderr.replacen(": ", ": guest runs without its devices: ", 1);
+            assert_eq!(again.stderr, runs, "{name}");
+        }
         place.assert_untouched(name);
     }
     let allowed = [
@@ -328,4 +334,20 @@ fn what_is_no_machine_or_no_directory_of_one_is_refused_alike() {
         assert!(ended.stderr.contains("as /usr/lib64"), "{directory}: {}", ended.stderr);
         place.assert_untouched(directory);
     }
+}
+
+#[test]
+fn a_machine_that_has_its_devices_is_no_news() {
+    if !is_private("start::a_machine_that_has_its_devices_is_no_news") {
+        return;
+    }
+    let place = Place::new(DEBIAN);
+    let report = || crate::place::run(&mut crate::place::program(&["nspawn-report", "--machine=guest"]));
+    assert_eq!(prepare(&["--spec-dir", "/tmp/none", "--device", "v.com/c=no"]).status, Some(81));
+    assert!(report().stderr.contains("v.com/c=no"));
+    assert_eq!(prepare(&[]).status, Some(0));
+    let ended = report();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(cleanup().status, Some(0));
+    place.assert_untouched("after the stop");
 }

@@ -32,8 +32,10 @@ enum Stage {
     Prestart(Entry),
     /// Makes a systemd-nspawn machine ready to be started with devices: ExecStartPre= of its unit
     NspawnPrepare(nspawn::Prepare),
+    /// Says again why a machine that runs has no devices: ExecStartPost= of its unit
+    NspawnReport(nspawn::Named),
     /// Takes back all that was made ready for a machine: ExecStopPost= of its unit
-    NspawnCleanup(nspawn::Cleanup),
+    NspawnCleanup(nspawn::Named),
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
 }
@@ -63,8 +65,10 @@ pub(crate) enum Command {
     Prestart(Entry),
     /// A machine's start.
     NspawnPrepare(nspawn::Prepare),
+    /// It runs.
+    NspawnReport(nspawn::Named),
     /// Its end.
-    NspawnCleanup(nspawn::Cleanup),
+    NspawnCleanup(nspawn::Named),
     /// Nothing: a stage of the peer's hook at which nothing is to be done.
     Nothing,
     /// Nothing: a stage by a name not known here.
@@ -90,7 +94,8 @@ pub(crate) fn parse() -> Command {
         Stage::Precreate(entry) => Command::Precreate(entry),
         Stage::Prestart(entry) => Command::Prestart(entry),
         Stage::NspawnPrepare(prepare) => Command::NspawnPrepare(prepare),
-        Stage::NspawnCleanup(cleanup) => Command::NspawnCleanup(cleanup),
+        Stage::NspawnReport(machine) => Command::NspawnReport(machine),
+        Stage::NspawnCleanup(machine) => Command::NspawnCleanup(machine),
         Stage::Unknown(words) => {
             let name = words.first().map(|name| name.to_string_lossy().into_owned());
             Command::Unknown(name.unwrap_or_default())

@@ -3,7 +3,8 @@
 //! `precreate`: config (standard input) → request → specs → config (standard output). Arguments come from an
 //! entry of hooks.d, which is root's; the config is the container's own word.
 //! `prestart`, `create-runtime`: state (standard input) → config → request → specs → the created container.
-//! `nspawn-prepare`, `nspawn-cleanup`: arguments → specs → the machine's state in /run, its loader, its settings.
+//! `nspawn-prepare`, `nspawn-cleanup`: arguments → specs → the machine's state in /run, its loader, its settings;
+//! `nspawn-report` says between the two why there is nothing of it.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod nspawn;
 mod outfit;
 mod precreate;
 mod prestart;
+mod reason;
 
 use std::process::ExitCode;
 
@@ -69,12 +71,14 @@ fn main() -> ExitCode {
     contract::enter(MAX_FILES);
     let command = entry::parse();
     // systemd keeps what a unit's programs write already.
-    let is_of_a_unit = matches!(command, Command::NspawnPrepare(_) | Command::NspawnCleanup(_));
+    let is_of_a_unit =
+        matches!(command, Command::NspawnPrepare(_) | Command::NspawnReport(_) | Command::NspawnCleanup(_));
     let report = if is_of_a_unit { Report::standard_error(PROGRAM) } else { Report::open(PROGRAM) };
     let done = match command {
         Command::Precreate(entry) => precreate::run(&entry, &report),
         Command::Prestart(entry) => prestart::run(&entry, &report),
         Command::NspawnPrepare(asked) => nspawn::prepare(&asked, &report),
+        Command::NspawnReport(asked) => nspawn::report(&asked, &report),
         Command::NspawnCleanup(asked) => nspawn::cleanup(&asked, &report),
         Command::Nothing => Ok(()),
         Command::Unknown(name) => {

@@ -1,4 +1,4 @@
-//! The two stages of a systemd-nspawn machine: before its start, and after its end.
+//! The stages of a systemd-nspawn machine: before its start, once it runs, and after its end.
 
 #![forbid(unsafe_code)]
 
@@ -6,14 +6,14 @@ use std::process;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args};
+use libgpuspec::Root;
 use libgpuspec::cdi::{ContainerEdits, Registry};
 use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, RootKind, Touch};
-use libgpuspec::{Error, Root};
 use oci_hook::entry::{device, machine_directory};
 use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
 
-use crate::{Class, Failure, PROGRAM};
+use crate::{Class, Failure, PROGRAM, reason};
 
 /// A machine's start.
 #[derive(Debug, Args)]
@@ -53,9 +53,9 @@ pub(crate) struct Prepare {
     no_touch: bool,
 }
 
-/// A machine's end.
+/// A machine that was started.
 #[derive(Debug, Args)]
-pub(crate) struct Cleanup {
+pub(crate) struct Named {
     /// The machine
     #[arg(long, value_name = "NAME")]
     machine: String,
@@ -78,11 +78,37 @@ fn yes_or_no(text: &str) -> Result<bool, &'static str> {
 
 /// Gives the machine its devices from the start that comes next.
 pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
-    let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
-    let host = Root::open("/".into()).map_err(machine)?;
+    let host = host(&asked.machine)?;
+    reason::keep(&host, &asked.machine, "making it ready was cut short");
+    let done = give(&host, asked, report);
+    match &done {
+        Ok(()) => {
+            reason::forget(&host, &asked.machine).map_err(|error| Failure::new(Class::Machine, &error))?
+        }
+        Err(failure) => reason::keep(&host, &asked.machine, &failure.reason),
+    }
+    done
+}
+
+/// Says again why the machine has none, if it has none.
+pub(crate) fn report(asked: &Named, report: &Report) -> Result<(), Failure> {
+    let kept = reason::read(&host(&asked.machine)?, &asked.machine);
+    if let Some(reason) = kept.map_err(|error| Failure::new(Class::Machine, &error))? {
+        report.say(Priority::Warning, &format!("{} runs without its devices: {reason}", asked.machine));
+    }
+    Ok(())
+}
+
+/// This host, if the machine has a name.
+fn host(machine: &str) -> Result<Root, Failure> {
+    nspawn::check_name(machine).map_err(|error| Failure::new(Class::Input, &error))?;
+    Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))
+}
+
+fn give(host: &Root, asked: &Prepare, report: &Report) -> Result<(), Failure> {
     let edits = edits(asked).inspect_err(|_| {
         // What is there of an earlier start is not to be met by the one that comes without.
-        if let Ok(told) = nspawn::cleanup(&host, &asked.machine, confined) {
+        if let Ok(told) = nspawn::cleanup(host, &asked.machine, confined) {
             report.tell(&told);
         }
     })?;
@@ -103,20 +129,18 @@ pub(crate) fn prepare(asked: &Prepare, report: &Report) -> Result<(), Failure> {
         settings: Some(if asked.no_touch { Touch::No } else { Touch::Yes }),
     };
     let mut notices = Vec::new();
-    let prepared = nspawn::prepare(&host, &order, confined, &mut notices);
+    let prepared = nspawn::prepare(host, &order, confined, &mut notices);
     report.tell(&notices);
     prepared.map(drop).map_err(|failed| failure(&failed))
 }
 
 /// Takes back all that was done for the machine.
-pub(crate) fn cleanup(asked: &Cleanup, report: &Report) -> Result<(), Failure> {
-    let host = Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))?;
-    let told = nspawn::cleanup(&host, &asked.machine, confined).map_err(|error| {
-        let is_name = matches!(error, Error::Machine(_));
-        Failure::new(if is_name { Class::Input } else { Class::Container }, &error)
-    })?;
-    report.tell(&told);
-    Ok(())
+pub(crate) fn cleanup(asked: &Named, report: &Report) -> Result<(), Failure> {
+    let host = host(&asked.machine)?;
+    let forgotten = reason::forget(&host, &asked.machine);
+    let told = nspawn::cleanup(&host, &asked.machine, confined);
+    report.tell(&told.map_err(|error| Failure::new(Class::Container, &error))?);
+    forgotten.map_err(|error| Failure::new(Class::Machine, &error))
 }
 
 fn edits(asked: &Prepare) -> Result<ContainerEdits, Failure> {

@@ -9,6 +9,7 @@ starts_without() {
   told guest >/run/told
   grep -E "oci-hook-inject.*$1" /run/told || { cat /run/told; return 1; }
   systemctl --no-pager --full --lines=200 status "$(unit guest)" | grep -E "oci-hook-inject.*$1" >/dev/null
+  machinectl --no-pager --full --lines=200 status guest | grep -E "guest runs without its devices: .*$1" >/dev/null
   down guest
   nothing_left guest
 }

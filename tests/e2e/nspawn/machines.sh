@@ -130,7 +130,7 @@ nothing_left() {
   local left
   left=$(
     our_mounts
-    find "/run/gpuspec/nspawn/$1" "/run/systemd/nspawn/$1.nspawn" /run/systemd/system/systemd-nspawn@"$1".service.d 2>/dev/null || true
+    find "/run/gpuspec/nspawn/$1" "/run/gpuspec/failed/$1" "/run/systemd/nspawn/$1.nspawn" /run/systemd/system/systemd-nspawn@"$1".service.d 2>/dev/null || true
     grep -ls gpuspec "/etc/systemd/nspawn/$1.nspawn" || true
   )
   [ -z "$left" ] || { printf 'left:\n%s\n' "$left"; return 1; }

@@ -28,7 +28,7 @@ pub enum SettingsPlace {
 pub struct DropIn<'a> {
     /// Lines for people at its head, comments without their marks.
     pub comments: &'a [String],
-    /// The program of the two verbs.
+    /// The program of all verbs.
     pub hook: &'a Utf8Path,
     /// Arguments of `nspawn-prepare` but for the machine's name.
     pub arguments: &'a [String],
@@ -76,6 +76,9 @@ pub fn text(dropin: &DropIn<'_>) -> Result<String, Unwritable> {
         SettingsPlace::Shared => "-",
         SettingsPlace::Private => "-+",
     };
+    if dropin.on_failure == OnFailure::Start {
+        text.push_str(&format!("\nExecStartPost={after}{within}{hook} nspawn-report --machine=%i"));
+    }
     text.push_str(&format!("\nExecStopPost={after}{within}{hook} nspawn-cleanup --machine=%i\n"));
     if dropin.settings == SettingsPlace::Private {
         text.push_str("BindReadOnlyPaths=-/run/gpuspec/nspawn/%i/settings:/etc/systemd/nspawn\n");
@@ -131,6 +134,7 @@ After=gpuspec-refresh.service
 
 [Service]
 ExecStartPre=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-prepare --machine=%i --device=v.com/c=all \"--spec-dir=/a 50%%\"
+ExecStartPost=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-report --machine=%i
 ExecStopPost=-/usr/libexec/libgpuspec/oci-hook-inject nspawn-cleanup --machine=%i
 # nvidia-uvm, nvidia-uvm-tools
 DeviceAllow=char-nvidia-uvm rw
@@ -159,6 +163,8 @@ DeviceAllow=char-nvidia-uvm rw
         for (on_failure, settings, before, after) in cases {
             let text = text(&DropIn { on_failure, settings, ..dropin(&[], &[]) }).unwrap();
             assert!(text.contains(before) && text.contains(after), "{text}");
+            let reports = text.contains(&after.replace("StopPost", "StartPost"));
+            assert_eq!(reports, on_failure == OnFailure::Start, "{text}");
             assert_eq!(text.contains("BindReadOnlyPaths=-"), settings == SettingsPlace::Private);
         }
     }
