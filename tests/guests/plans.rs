@@ -1,7 +1,7 @@
 //! What a driver's spec becomes for each machine: the reference host's for all, and single questions by value.
 
 use expect_test::expect_file;
-use libgpuspec::apply::{DeviceFiles, Profile, Request};
+use libgpuspec::apply::{CUDA_COMPAT_DIRECTORY, CudaCompat, DeviceFiles, Profile, Request};
 use libgpuspec::cdi::{self, ContainerEdits, Hook};
 use libgpuspec::ldcache::Abi;
 use libgpuspec::nspawn::guest::Cache;
@@ -51,6 +51,11 @@ fn meaning(hook: &Hook) -> Request {
             "--link" => request.links.push(pair[1].parse().unwrap()),
             "--device-link" => request.device_links.push(pair[1].parse().unwrap()),
             "--folder" => request.folders.push(pair[1].as_str().into()),
+            "--cuda-compat" => {
+                let directory = CUDA_COMPAT_DIRECTORY.into();
+                let host_driver = Some(pair[1].clone());
+                request.cuda_compat = Some(CudaCompat { host_driver, host_cuda: None, directory });
+            }
             "--libraries" => request.libraries.push(pair[1].parse().unwrap()),
             _ => {}
         }

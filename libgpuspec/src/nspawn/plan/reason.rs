@@ -105,6 +105,13 @@ pub(super) fn tell_rest(draft: &mut Draft<'_>, wanted: &Wanted<'_>, allowed: &[&
                 .to_owned(),
         ));
     }
+    if let Some(compat) = wanted.requests.iter().find_map(|request| request.cuda_compat.as_ref()) {
+        draft.usual.push(Notice(format!(
+            "{}: CUDA compatibility libraries of the machine's own are not chosen; a program that needs them names that \
+             directory by LD_LIBRARY_PATH",
+            compat.directory
+        )));
+    }
     let mut tell = |text: String| draft.notices.push(Notice(text));
     for name in allowed {
         tell(format!("{name}: a hook that was not run"));
