@@ -5,6 +5,8 @@
 
 #[path = "nspawn/attach.rs"]
 mod attach;
+#[path = "nspawn/bundle.rs"]
+mod bundle;
 #[path = "nspawn/check.rs"]
 mod check;
 #[path = "support/elf.rs"]

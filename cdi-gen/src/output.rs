@@ -15,6 +15,7 @@ use crate::specs;
 pub(crate) enum Status {
     Done,
     Failed,
+    Usage,
     NoGpu,
     Invalid,
     Stale,
@@ -37,6 +38,7 @@ impl From<Status> for ExitCode {
         ExitCode::from(match status {
             Status::Done => 0,
             Status::Failed => 1,
+            Status::Usage => 2,
             Status::NoGpu => 3,
             Status::Invalid => 4,
             Status::Stale => 5,
@@ -121,4 +123,10 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn conflict(text: &str) -> Status {
     tell(text);
     Status::Invalid
+}
+
+/// The command line is wrong in a way that only its meaning tells.
+pub(crate) fn usage(text: &str) -> Status {
+    tell(text);
+    Status::Usage
 }

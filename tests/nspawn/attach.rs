@@ -27,6 +27,7 @@ fn what_cannot_be_attached_is_told_with_its_remedy() {
         let arguments = [&["attach", "no-such-machine", &specs], arguments].concat();
         let (code, said) = nspawn(&arguments);
         assert!(code == Some(status) && said.contains(text), "{arguments:?}: {code:?} {said}");
+        assert!(!said.contains("EPERM"), "{arguments:?}: of what is no machine: {said}");
     }
     for name in ["../x", "a b", "-"] {
         assert_eq!(nspawn(&["detach", "--", name]).0, Some(2), "{name}");

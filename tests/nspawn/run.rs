@@ -32,10 +32,10 @@ ready() { echo "$PPID" >"$HERE/parent.new" && mv "$HERE/parent.new" "$HERE/paren
 eval "$THEN"
 "#;
 
-struct Place(Tree);
+pub(crate) struct Place(Tree);
 
 impl Place {
-    fn new() -> Option<Place> {
+    pub(crate) fn new() -> Option<Place> {
         let enter = ["--mount", "--propagation", "private", "sh", "-euc", "mount -n -t tmpfs t /run"];
         let entered = Command::new("unshare").args(enter).output();
         if !entered.is_ok_and(|output| output.status.success()) {
@@ -51,20 +51,20 @@ impl Place {
         Some(place)
     }
 
-    fn here(&self) -> &str {
+    pub(crate) fn here(&self) -> &str {
         self.0.path().as_str()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name).into()
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// Runs cdi-gen with a /run of its own; what is left there is the last that is printed on stdout.
-    fn cdi_gen(&self, verb: &str, words: &str, then: &str) -> (Option<i32>, String, String) {
+    pub(crate) fn cdi_gen(&self, verb: &str, words: &str, then: &str) -> (Option<i32>, String, String) {
         const ENTERED: &str = "mount -n -t tmpfs -o mode=0755 run /run; mount -n --make-shared /run
             status=0; PATH=$BIN \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; grep -c ' /run/' /proc/self/mounts || :; exit $status";
         let mut command = Command::new("unshare");
@@ -77,13 +77,13 @@ impl Place {
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
 
-    fn machine(&self) -> Vec<String> {
+    pub(crate) fn machine(&self) -> Vec<String> {
         crate::rootfs::manifest(&self.path("m"))
     }
 }
 
 /// Nothing in /run but the directory of all that is ours, no mount below it.
-const NOTHING_LEFT: &str = "0\n";
+pub(crate) const NOTHING_LEFT: &str = "0\n";
 
 #[test]
 fn a_machine_is_run_with_its_devices_and_nothing_is_left() {
@@ -122,28 +122,6 @@ fn a_settings_file_of_the_hosts_own_counts_wholly() {
 }
 
 #[test]
-fn a_bundles_machine_is_shown_no_directory_of_the_hosts() {
-    let Some(place) = Place::new() else { return };
-    // Its cache names a directory that is a link out of it, for whoever follows it from outside.
-    let cache = Tree::build("cache cache x86-64:/x:libx.so.1 x86-64:/lib/x86_64-linux-gnu:libc.so.6");
-    fs::copy(cache.path().join("cache"), place.path("m/etc/ld.so.cache")).unwrap();
-    fs::create_dir(place.path("hosts")).unwrap();
-    fs::write(place.path("hosts/secret"), "").unwrap();
-    std::os::unix::fs::symlink(place.path("hosts"), place.path("m/x")).unwrap();
-    fs::create_dir(place.path("b")).unwrap();
-    fs::write(place.path("b/config.json"), r#"{"ociVersion": "1.0.0", "root": {"path": "../m"}}"#).unwrap();
-    let (status, stdout, stderr) = place.cdi_gen("bundle", "HERE/b HERE/out --device v.com/c=all", "");
-    assert_eq!(status, Some(0), "{stderr}");
-    assert!(stdout.contains("/below/0/libc.so.6\n") && stdout.contains("/below/1\n"), "{stdout}");
-    assert!(!stdout.contains("secret"), "{stdout}");
-    let config = place.text("out/config.json");
-    for layers in config.split("lowerdir=").skip(1) {
-        let mut layers = layers.split('"').next().unwrap().split(':');
-        assert!(layers.all(|layer| layer.starts_with("/run/gpuspec/nspawn/bundle-")), "{config}");
-    }
-}
-
-#[test]
 fn a_signal_is_the_machines_and_its_end_is_ours() {
     let Some(place) = Place::new() else { return };
     let here = place.here().to_owned();
@@ -168,7 +146,7 @@ fn a_signal_is_the_machines_and_its_end_is_ours() {
 fn a_run_that_cannot_be_leaves_nothing() {
     let Some(place) = Place::new() else { return };
     let cases = [
-        ("-D HERE/m", 1, "no device"),
+        ("-D HERE/m", 2, "no device"),
         ("-D HERE/m --device v.com/c=none", 4, "no spec defines it"),
         ("-D HERE/none --device v.com/c=all", 1, "HERE/none"),
         ("-M none --device v.com/c=all", 1, "no machine none"),
@@ -196,56 +174,12 @@ fn arguments_need_nothing_made() {
         "--setenv=A=B\n--setenv=LD_LIBRARY_PATH=/run/gpuspec/lib\n--bind=/dev/null\n{library}.1\n{library}.1.2\n{NOTHING_LEFT}"
     );
     assert_eq!(stdout, expected);
-    let (_, stdout, _) = place.cdi_gen("args", "--root HERE/m --device v.com/c=all --shell --boot", "");
+    let (_, stdout, _) = place.cdi_gen("args", "-D HERE/m --device v.com/c=all --shell --boot", "");
     assert!(stdout.contains(" '--setenv=SYSTEMD_PROC_CMDLINE=systemd.setenv=A=B "), "{stdout}");
     assert_eq!(stdout.lines().count(), 2);
-    assert_eq!(place.machine(), before);
-}
-
-#[test]
-fn a_bundle_is_made_out_of_another_and_taken_back() {
-    let Some(place) = Place::new() else { return };
-    fs::create_dir(place.path("in")).unwrap();
-    let config = r#"{"ociVersion": "1.1.0", "process": {"args": ["sh"], "env": ["A=0"]}, "root": {"path": "../m"},
-        "hooks": {"poststop": [{"path": "/x"}]}, "future": 1}"#;
-    fs::write(place.path("in/config.json"), config).unwrap();
-    let before = place.machine();
-    let (status, stdout, stderr) = place.cdi_gen("bundle", "HERE/in HERE/out --device v.com/c=all", "");
-    assert_eq!(status, Some(0), "{stderr}");
-    assert!(stderr.contains("hooks.poststop: left out") && stderr.contains("future: left out"), "{stderr}");
-    let made: serde_json::Value = serde_json::from_str(&place.text("out/config.json")).unwrap();
-    let state = stdout.lines().find_map(|line| line.strip_suffix("/manifest.json")).unwrap();
-    assert!(state.starts_with("/run/gpuspec/nspawn/bundle-"), "{stdout}");
-    let (root, libraries) = (format!("{}/m", place.here()), "/lib/x86_64-linux-gnu");
-    let expected = serde_json::json!({
-        "ociVersion": "1.0.0",
-        "process": {"args": ["sh"], "env": ["A=B"]},
-        "root": {"path": root},
-        "mounts": [
-            {"destination": "/run/gpuspec", "source": format!("{state}/tree"), "options": ["rbind"]},
-            {"destination": "/dev/null", "source": "/dev/null", "options": ["rbind"]},
-            {"destination": libraries, "type": "overlay", "source": "overlay",
-             "options": [format!("lowerdir={state}/farm/0:{state}/below/0")]},
-        ],
-    });
-    assert_eq!(made, expected);
-    assert_eq!(place.machine(), before);
-    assert_eq!(place.text("in/config.json"), config);
-
-    let (status, stdout, stderr) = place.cdi_gen("bundle", "--remove HERE/out", "");
-    assert_eq!((status, stdout.as_str()), (Some(0), NOTHING_LEFT), "{stderr}");
-    assert!(!place.path("out").exists());
-    assert_eq!(place.cdi_gen("bundle", "--remove HERE/in", "").0, Some(4), "another's");
-    assert_eq!(place.text("in/config.json"), config);
-    for (words, expected) in [
-        ("HERE/in HERE/in --device v.com/c=all", 1),
-        ("HERE/in HERE/out", 2),
-        ("HERE/in --device v.com/c=all", 2),
-        ("HERE/m HERE/out --device v.com/c=all", 1),
-        ("HERE/in HERE/out --device v.com/c=none", 4),
-    ] {
-        let (status, stdout, stderr) = place.cdi_gen("bundle", words, "");
-        assert_eq!((status, stdout.as_str()), (Some(expected), NOTHING_LEFT), "{words}: {stderr}");
-        assert!(!place.path("out").exists(), "{words}");
+    for refused in ["-D HERE/m --loader overlay", "-D HERE/m --loader cache", "--root HERE/m"] {
+        let (status, _, stderr) = place.cdi_gen("args", &format!("{refused} --device v.com/c=all"), "");
+        assert_eq!(status, Some(2), "{refused}: {stderr}");
     }
+    assert_eq!(place.machine(), before);
 }

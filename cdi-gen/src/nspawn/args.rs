@@ -1,12 +1,13 @@
 //! `cdi-gen nspawn args`: devices as arguments of systemd-nspawn, for scripts.
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::nspawn::{self, LoaderKind, Order, RootKind};
 use libgpuspec::render::nspawn::flat;
 
-use super::asked::Asked;
+use super::asked::{Asked, Devices, ways};
 use super::machine::Name;
 use super::meant;
 use super::sandbox::sandbox;
@@ -14,6 +15,7 @@ use crate::output::{self, Status};
 
 /// The name of a machine that has none, for whom no settings file speaks.
 const NAMELESS: &str = "args";
+const LOADER: &str = "How the machine's loader finds the libraries [default: environment]";
 
 /// Prints arguments by which systemd-nspawn gives a machine devices, one a line.
 ///
@@ -21,13 +23,22 @@ const NAMELESS: &str = "args";
 /// stderr; `cdi-gen nspawn run` has all. The machine's loader is told by LD_LIBRARY_PATH. systemd-nspawn drops mounts
 /// and variables of a settings file where its command line has some.
 #[derive(Debug, Args)]
-#[command(mut_arg("directory", |argument| argument.visible_alias("root")))]
+#[command(mut_arg("loader", |argument| argument.value_parser(ways(&["auto", "environment", "none"])).help(LOADER)))]
 pub(crate) struct ArgsCommand {
     /// The machine, if it has its root by its name
-    #[arg(long, value_name = "MACHINE", required_unless_present_any = ["directory", "image"], conflicts_with_all = ["directory", "image"])]
+    #[arg(short = 'M', long, value_name = "MACHINE", required_unless_present_any = ["directory", "image"], conflicts_with_all = ["directory", "image"])]
     machine: Option<Name>,
     #[command(flatten)]
-    asked: Asked,
+    given: Devices,
+    /// The machine's root directory
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "image")]
+    directory: Option<Utf8PathBuf>,
+    /// The machine's disk image
+    #[arg(short = 'i', long, value_name = "FILE")]
+    image: Option<Utf8PathBuf>,
+    /// Whether the machine has a user namespace [default: what its settings say]
+    #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
+    user_namespace: Option<String>,
     /// For a machine that is booted (--boot): its services and shells have the variables too
     #[arg(long)]
     boot: bool,
@@ -38,7 +49,13 @@ pub(crate) struct ArgsCommand {
 
 impl ArgsCommand {
     pub(crate) fn run(&self) -> Result<Status> {
-        let asked = self.asked.absolute()?;
+        let asked = Asked {
+            directory: self.directory.clone(),
+            image: self.image.clone(),
+            user_namespace: self.user_namespace.clone(),
+            ..self.given.asked()?
+        }
+        .absolute()?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),

@@ -3,11 +3,53 @@
 use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use oci_hook::entry::{device, machine_directory};
 use serde::{Deserialize, Serialize};
 
 use super::started::Started;
 use crate::specs::absolute;
+
+/// The ways in which a machine's loader finds libraries.
+const WAYS: [(&str, &str); 5] = [
+    ("auto", "The default"),
+    ("cache", "Its /etc/ld.so.cache is extended while it runs"),
+    ("overlay", "Links are laid over its directory of libraries, which is read-only meanwhile"),
+    ("environment", "LD_LIBRARY_PATH, which neither set-user-ID programs nor logins heed"),
+    ("none", "Not at all: the libraries are in /run/gpuspec/lib"),
+];
+
+/// Takes one of these ways.
+pub(crate) fn ways(names: &[&str]) -> PossibleValuesParser {
+    let known = WAYS.iter().filter(|(name, _)| names.contains(name));
+    known.map(|(name, help)| PossibleValue::new(*name).help(*help)).collect::<Vec<_>>().into()
+}
+
+/// Devices of specs, for a machine whose tree stays as it is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Devices {
+    /// A device of a CDI spec; may be given several times
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device, required = true)]
+    pub(crate) devices: Vec<String>,
+    /// A spec directory, lowest precedence first; may be given several times
+    /// [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "spec-dir", value_name = "DIR")]
+    pub(crate) spec_directories: Vec<Utf8PathBuf>,
+    /// How the machine's loader finds the libraries [default: overlay, where it has glibc]
+    #[arg(long, value_parser = ways(&["auto", "overlay", "environment", "none"]))]
+    pub(crate) loader: Option<String>,
+    /// Go on without what a spec's hook of this name does, where its meaning is not known here
+    #[arg(long = "allow-hook", value_name = "NAME")]
+    pub(crate) allowed_hooks: Vec<String>,
+}
+
+impl Devices {
+    /// The same as of a machine, paths made to mean the same from everywhere.
+    pub(crate) fn asked(&self) -> Result<Asked> {
+        let Devices { devices, spec_directories, loader, allowed_hooks } = self.clone();
+        Asked { devices, spec_directories, loader, allowed_hooks, ..Asked::default() }.absolute()
+    }
+}
 
 /// Devices, and how a machine shall be given them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -21,7 +63,7 @@ pub(crate) struct Asked {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) spec_directories: Vec<Utf8PathBuf>,
     /// How the machine's loader finds the libraries [default: by what its root is]
-    #[arg(long, value_parser = ["auto", "cache", "overlay", "environment", "none"])]
+    #[arg(long, value_parser = ways(&["auto", "cache", "overlay", "environment", "none"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) loader: Option<String>,
     /// Go on without what a spec's hook of this name does, where its meaning is not known here

@@ -1,14 +1,12 @@
 //! `cdi-gen nspawn attach`: a machine that runs has the devices, without a restart.
 
 use anyhow::Result;
-use camino::Utf8PathBuf;
 use clap::Args;
 use libgpuspec::nspawn::attach::{self, Attached, Attachment, Leader};
 use libgpuspec::nspawn::{Loader, Preparation};
 use libgpuspec::{Notice, Root};
-use oci_hook::entry::device;
 
-use super::asked::Asked;
+use super::asked::Devices;
 use super::dropin::{self, Present};
 use super::machine::Name;
 use super::running::Running;
@@ -26,19 +24,8 @@ pub(crate) struct Attach {
     /// The machine
     #[arg(value_name = "MACHINE")]
     machine: Name,
-    /// A device of a CDI spec; may be given several times
-    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device, required = true)]
-    devices: Vec<String>,
-    /// A spec directory, lowest precedence first; may be given several times
-    /// [default: /etc/cdi and /var/run/cdi]
-    #[arg(long = "spec-dir", value_name = "DIR")]
-    spec_directories: Vec<Utf8PathBuf>,
-    /// How the machine's loader finds the libraries [default: overlay, where it has glibc]
-    #[arg(long, value_parser = ["auto", "overlay", "environment", "none"])]
-    loader: Option<String>,
-    /// Go on without what a spec's hook of this name does, where its meaning is not known here
-    #[arg(long = "allow-hook", value_name = "NAME")]
-    allowed_hooks: Vec<String>,
+    #[command(flatten)]
+    given: Devices,
     /// The machine's first process, where systemd-machined does not know the machine; nobody is told then to let
     /// the devices through
     #[arg(long, value_name = "PID")]
@@ -48,13 +35,7 @@ pub(crate) struct Attach {
 impl Attach {
     pub(crate) fn run(&self) -> Result<Status> {
         let (host, machine) = (Root::open("/".into())?, &self.machine);
-        let asked = Asked {
-            devices: self.devices.clone(),
-            spec_directories: self.spec_directories.clone(),
-            loader: self.loader.clone(),
-            allowed_hooks: self.allowed_hooks.clone(),
-            ..Asked::default()
-        };
+        let asked = self.given.asked()?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
@@ -63,6 +44,7 @@ impl Attach {
             Some(leader) => Running { leader, unit: None },
             None => Running::find(&host, machine)?,
         };
+        let leader = Leader::open(running.leader)?;
         if running.unit.is_none() {
             output::warning(
                 "no unit is told to let the devices through: where a device cgroup keeps the machine from them, opening one answers EPERM",
@@ -76,8 +58,7 @@ impl Attach {
         };
         let name = machine.to_string();
         let order = meant.order(&asked, &name);
-        let leader = Leader::open(running.leader)?;
-        let wanted = Attachment { order: &order, leader: &leader, devices: &self.devices };
+        let wanted = Attachment { order: &order, leader: &leader, devices: &self.given.devices };
         let mut notices: Vec<Notice> = Vec::new();
         let attached = attach::attach(
             &host,
@@ -90,7 +71,7 @@ impl Attach {
         output::notices(&notices);
         match attached? {
             Attached::Now(preparation) => self.tell(&preparation),
-            Attached::Before(devices) if same(&devices, &self.devices) => {
+            Attached::Before(devices) if same(&devices, &self.given.devices) => {
                 output::note(&format!("{machine} has them already"));
             }
             Attached::Before(devices) => {
@@ -108,7 +89,7 @@ impl Attach {
         let machine = &self.machine;
         output::note(&format!(
             "attached {}: until `cdi-gen nspawn detach {machine}`, or the machine stops",
-            self.devices.join(", ")
+            self.given.devices.join(", ")
         ));
         if let Loader::Overlay(farms) = &preparation.loader {
             let directories: Vec<&str> = farms.iter().map(|farm| farm.directory.as_str()).collect();
@@ -125,7 +106,7 @@ impl Attach {
     fn prepared(&self, host: &Root) -> Result<Status> {
         let machine = &self.machine;
         if let Present::Ours { origin: Some(origin), .. } = dropin::present(host, machine)?
-            && same(&origin.asked.devices, &self.devices)
+            && same(&origin.asked.devices, &self.given.devices)
         {
             output::note(&format!("{machine} is enabled for them, and has had them since its start"));
             return Ok(Status::Done);

@@ -6,11 +6,11 @@ use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::nspawn::{self, Loader, MachineRoot, Order, Places, Preparation, RootKind};
 use libgpuspec::render::nspawn::bundle;
-use libgpuspec::root::{Durability, Restrictions};
+use libgpuspec::root::{Durability, Kind, Restrictions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::asked::Asked;
+use super::asked::Devices;
 use super::meant;
 use super::sandbox::sandbox;
 use crate::output::{self, Status};
@@ -19,12 +19,16 @@ use crate::specs::absolute;
 /// Most bytes of a config; a hundred times the largest seen.
 const MAX_CONFIG: u64 = 16 << 20;
 const CONFIG: &str = "config.json";
+/// Annotations of a config that was made here: where what it names is, and whether its directory was made too.
+const STATE: &str = "gpuspec.state";
+const MADE_DIRECTORY: &str = "gpuspec.made-directory";
 
 /// Makes a bundle for systemd-nspawn --oci-bundle= out of another, with devices; the other stays as it is.
 ///
 /// The new one has a config.json alone, for the other's root. It holds until the machine's next boot, or until
 /// --remove: what it names lies below /run/gpuspec/nspawn/bundle-…. systemd-nspawn reads little of such configs: what is
-/// lost is told. Exit status 4 if a device does not resolve.
+/// lost is told. Exit status 4 if a device does not resolve, or what is at OUT
+/// was not made so: that is left alone.
 #[derive(Debug, Args)]
 #[command(mut_arg("devices", |argument| argument.required(false).required_unless_present("remove")))]
 pub(crate) struct Bundle {
@@ -35,7 +39,7 @@ pub(crate) struct Bundle {
     #[arg(value_name = "OUT", required_unless_present = "remove", conflicts_with = "remove")]
     made: Option<Utf8PathBuf>,
     #[command(flatten)]
-    asked: Asked,
+    given: Devices,
     /// Take a bundle back that was made so
     #[arg(long)]
     remove: bool,
@@ -52,19 +56,22 @@ impl Bundle {
 
     fn make(&self, host: &Root, made: &Utf8Path) -> Result<Status> {
         let from = absolute(&self.bundle)?;
+        let path = from.join(CONFIG);
+        let Some(bytes) = host.read(&path, MAX_CONFIG)? else { bail!("{path}: no such file") };
         if host.resolve(&from)? == host.resolve(made)? {
             bail!("{made}: both the bundle that there is and the one to be made");
         }
-        let asked = self.asked.absolute()?;
-        if asked.loader.as_deref() == Some("cache") {
-            bail!("--loader cache: it would change the root of the bundle that there is; leave it out");
-        }
+        let made_directory = match present(host, made)? {
+            Present::Nothing => true,
+            Present::Empty => false,
+            Present::Ours { made_directory } => made_directory,
+            Present::Foreign => return Ok(foreign(made)),
+        };
+        let asked = self.given.asked()?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
         };
-        let path = from.join(CONFIG);
-        let Some(bytes) = host.read(&path, MAX_CONFIG)? else { bail!("{path}: no such file") };
         let mut config: Value = serde_json::from_slice(&bytes).with_context(|| path.to_string())?;
         let root = root(host, &from, &mut config)?;
         let notices = bundle::fit(&mut config).with_context(|| path.to_string())?;
@@ -79,6 +86,7 @@ impl Bundle {
         let state = nspawn::state_directory(&name);
         let written = hold(host, &root, &preparation, &state)
             .and_then(|()| Ok(bundle::give(&mut config, &preparation, &state)?))
+            .and_then(|()| mark(&mut config, &state, made_directory).with_context(|| path.to_string()))
             .and_then(|()| {
                 let text = serde_json::to_string_pretty(&config)? + "\n";
                 let directory = host.make_directory(made)?;
@@ -140,25 +148,67 @@ fn name(bundle: &Utf8Path) -> String {
     format!("bundle-{digits}")
 }
 
+/// What is where a bundle is to be made.
+enum Present {
+    Nothing,
+    /// A directory with nothing in it.
+    Empty,
+    Foreign,
+    /// Ours, and whether its directory is too.
+    Ours {
+        made_directory: bool,
+    },
+}
+
+fn present(host: &Root, made: &Utf8Path) -> Result<Present> {
+    let Some(directory) = host.directory(made)? else { return Ok(Present::Nothing) };
+    if host.list(made)?.is_some_and(|names| names.is_empty()) {
+        return Ok(Present::Empty);
+    }
+    let is_file = directory.entry(CONFIG)?.is_some_and(|entry| entry.kind == Kind::File);
+    let bytes = if is_file { directory.read(CONFIG, MAX_CONFIG)? } else { None };
+    let config: Value = serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default();
+    let said = |key: &str| config.get("annotations")?.get(key)?.as_str();
+    Ok(match said(STATE) == Some(nspawn::state_directory(&name(made)).as_str()) {
+        true => Present::Ours { made_directory: said(MADE_DIRECTORY) == Some("yes") },
+        false => Present::Foreign,
+    })
+}
+
+/// The config says whose it is, which systemd-nspawn passes over.
+fn mark(config: &mut Value, state: &Utf8Path, made_directory: bool) -> Result<()> {
+    let Value::Object(fields) = config else { bail!("no object") };
+    let annotations = fields.entry("annotations").or_insert(json!({}));
+    let Value::Object(annotations) = annotations else { bail!("annotations: no object") };
+    annotations.insert(STATE.to_owned(), json!(state));
+    annotations.insert(MADE_DIRECTORY.to_owned(), json!(if made_directory { "yes" } else { "no" }));
+    Ok(())
+}
+
+fn foreign(made: &Utf8Path) -> Status {
+    output::conflict(&format!("{made}: not made by `cdi-gen nspawn bundle`, and so left alone"))
+}
+
 fn remove(host: &Root, made: &Utf8Path) -> Result<Status> {
     output::notices(&nspawn::cleanup(host, &name(made), sandbox)?);
-    let Some(directory) = host.directory(made)? else {
-        output::note(&format!("{made}: not there"));
-        return Ok(Status::Done);
+    let made_directory = match present(host, made)? {
+        Present::Nothing => {
+            output::note(&format!("{made}: not there"));
+            return Ok(Status::Done);
+        }
+        Present::Empty | Present::Foreign => return Ok(foreign(made)),
+        Present::Ours { made_directory } => made_directory,
     };
-    let ours = nspawn::state_directory(&name(made));
-    let text = directory.read(CONFIG, MAX_CONFIG)?.unwrap_or_default();
-    if !String::from_utf8_lossy(&text).contains(ours.as_str()) {
-        return Ok(output::conflict(&format!(
-            "{made}/{CONFIG}: not made by `cdi-gen nspawn bundle`, and so left alone"
-        )));
-    }
-    directory.remove(CONFIG)?;
-    if let (Some(above), Some(name)) = (made.parent(), made.file_name())
-        && let Some(above) = host.directory(above)?
-    {
-        above.remove_empty(name)?;
+    if let Some(directory) = host.directory(made)? {
+        directory.remove(CONFIG)?;
     }
     output::note(&format!("removed {made}/{CONFIG}"));
+    if made_directory
+        && let (Some(above), Some(name)) = (made.parent(), made.file_name())
+        && let Some(above) = host.directory(above)?
+        && !above.remove_empty(name)?
+    {
+        output::note(&format!("kept {made}: others have files in it"));
+    }
     Ok(Status::Done)
 }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::asked::Asked;
+use super::asked::{Asked, Devices};
 use super::command::Command;
 use super::image;
 use super::machine::named_by;
@@ -43,20 +43,10 @@ pub(crate) struct Run {
 
 /// The options that are ours.
 #[derive(Debug, Clone, Default, Args)]
+#[command(mut_arg("devices", |argument| argument.required(false)))]
 struct Flags {
-    /// A device of a CDI spec; may be given several times
-    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME")]
-    devices: Vec<String>,
-    /// A spec directory, lowest precedence first; may be given several times
-    /// [default: /etc/cdi and /var/run/cdi]
-    #[arg(long = "spec-dir", value_name = "DIR")]
-    spec_directories: Vec<Utf8PathBuf>,
-    /// How the machine's loader finds the libraries [default: by what its root is]
-    #[arg(long, value_parser = ["auto", "overlay", "environment", "none"])]
-    loader: Option<String>,
-    /// Go on without what a spec's hook of this name does, where its meaning is not known here
-    #[arg(long = "allow-hook", value_name = "NAME")]
-    allowed_hooks: Vec<String>,
+    #[command(flatten)]
+    given: Devices,
     /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
     #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     library_directory: Option<Utf8PathBuf>,
@@ -100,6 +90,9 @@ impl Run {
         let (ours, others) = sorted(&self.words);
         let among = Among::parse_from(std::iter::once("cdi-gen nspawn run".to_owned()).chain(ours)).flags;
         let mut asked = asked(&self.flags, among)?;
+        if asked.devices.is_empty() {
+            return Ok(output::usage("no device: name one by --device, as vendor.com/class=name"));
+        }
         let command = Command::new(&others);
         if command.settings.as_deref() == Some("override") {
             bail!(
@@ -174,25 +167,14 @@ fn machine(host: &Root, command: &Command) -> Result<Machine> {
     Ok(Machine::with_root(host, name.unwrap_or(&own), root)?)
 }
 
-/// What both say, paths made to mean the same from everywhere.
+/// What both say.
 fn asked(first: &Flags, among: Flags) -> Result<Asked> {
-    let mut devices = first.devices.clone();
-    devices.extend(among.devices);
-    if devices.is_empty() {
-        bail!("no device: name one by --device, as vendor.com/class=name");
-    }
-    let Flags { mut spec_directories, mut allowed_hooks, .. } = first.clone();
-    spec_directories.extend(among.spec_directories);
-    allowed_hooks.extend(among.allowed_hooks);
-    Asked {
-        devices,
-        spec_directories,
-        allowed_hooks,
-        loader: among.loader.or(first.loader.clone()),
-        library_directory: among.library_directory.or(first.library_directory.clone()),
-        ..Asked::default()
-    }
-    .absolute()
+    let Flags { mut given, library_directory } = first.clone();
+    given.devices.extend(among.given.devices);
+    given.spec_directories.extend(among.given.spec_directories);
+    given.allowed_hooks.extend(among.given.allowed_hooks);
+    given.loader = among.given.loader.or(given.loader);
+    Ok(Asked { library_directory: among.library_directory.or(library_directory), ..given.asked()? })
 }
 
 /// Until systemd-nspawn has ended, signals to this process go to it.

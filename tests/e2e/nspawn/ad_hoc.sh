@@ -86,7 +86,7 @@ bullseye_ad_hoc() {
 
 arguments_for_scripts() {
   local arguments
-  read -r -d '' -a arguments < <(cdi-gen nspawn args --device nvidia.com/gpu=all "--root=$MACHINES/guest") || true
+  read -r -d '' -a arguments < <(cdi-gen nspawn args --device nvidia.com/gpu=all "--directory=$MACHINES/guest") || true
   [ ${#arguments[@]} -gt 0 ]
 }
 

@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use serde_json::{Map, Value, json};
 
 use crate::Notice;
-use crate::nspawn::{Loader, Places, Preparation, TREE};
+use crate::nspawn::{Loader, Node, NodeKind, Places, Preparation, TREE, Way};
 use crate::render::oci::InjectError;
 
 /// The fields that nspawn reads, by where they stand; elsewhere it reads what it finds.
@@ -145,7 +145,7 @@ pub fn give(config: &mut Value, preparation: &Preparation, state: &Utf8Path) -> 
     if !preparation.tree.is_empty() {
         added.push(bind(&places.tree(), TREE.into()));
     }
-    added.extend(preparation.nodes.iter().map(|node| bind(&places.node(node), &node.path)));
+    added.extend(preparation.nodes.iter().map(|node| node_bind(places, node)));
     added.extend(preparation.binds.iter().map(|given| bind(&places.bind(&given.source), &given.at)));
     if let Loader::Overlay(farms) = &preparation.loader {
         added.extend(farms.iter().enumerate().map(|(index, farm)| overlay(places, index, &farm.directory)));
@@ -153,11 +153,42 @@ pub fn give(config: &mut Value, preparation: &Preparation, state: &Utf8Path) -> 
     let list = mounts(config)?;
     list.retain(|mount| added.iter().all(|new| new.get("destination") != mount.get("destination")));
     list.extend(added);
+    rules(config, preparation)?;
     variables(config, preparation)
 }
 
 fn bind(source: &Utf8Path, at: &Utf8Path) -> Value {
     json!({"destination": at, "source": source, "options": ["rbind"]})
+}
+
+/// systemd-nspawn takes its own word here for numbers that its user namespace maps (parse_mount_bind_options).
+fn node_bind(places: Places<'_>, node: &Node) -> Value {
+    let options: &[&str] = match node.way {
+        Way::Cloned { mapped: true, .. } => &["rbind", "idmap"],
+        Way::Cloned { mapped: false, .. } | Way::Plain => &["rbind"],
+    };
+    json!({"destination": node.path, "source": places.node(node), "options": options})
+}
+
+/// Lets second nodes through: systemd-nspawn finds by itself those alone that are bound as they are.
+fn rules(config: &mut Value, preparation: &Preparation) -> Result<(), InjectError> {
+    let cloned = preparation.nodes.iter().filter(|node| node.way != Way::Plain);
+    let rule = |node: &Node| {
+        let kind = if node.kind == NodeKind::Block { "b" } else { "c" };
+        json!({"allow": true, "type": kind, "major": node.major, "minor": node.minor, "access": "rw"})
+    };
+    let rules: Vec<Value> = cloned.map(rule).collect();
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let whole = config.as_object_mut().ok_or(shape("root", "an object"))?;
+    let linux = whole.entry("linux").or_insert(json!({}));
+    let linux = linux.as_object_mut().ok_or(shape("linux", "an object"))?;
+    let resources = linux.entry("resources").or_insert(json!({}));
+    let resources = resources.as_object_mut().ok_or(shape("linux.resources", "an object"))?;
+    let list = resources.entry("devices").or_insert(json!([]));
+    list.as_array_mut().ok_or(shape("linux.resources.devices", "a list"))?.extend(rules);
+    Ok(())
 }
 
 /// Without an upper directory it is read-only.
@@ -200,7 +231,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::nspawn::{Bind, BindSource, Content, Farm, Node, NodeKind, TreeEntry, Way};
+    use crate::nspawn::{Bind, BindSource, Content, Farm, TreeEntry};
 
     #[test]
     fn what_nspawn_refuses_is_left_out_and_told() {
@@ -285,10 +316,11 @@ mod tests {
                 {"destination": "/kept"},
                 {"destination": "/run/gpuspec", "source": "/state/tree", "options": ["rbind"]},
                 {"destination": "/dev/n", "source": "/dev/n", "options": ["rbind"]},
-                {"destination": "/dev/d/r", "source": "/state/link/dev/d/r", "options": ["rbind"]},
+                {"destination": "/dev/d/r", "source": "/state/link/dev/d/r", "options": ["rbind", "idmap"]},
                 {"destination": "/run/s", "source": "/state/tree/lib", "options": ["rbind"]},
                 {"destination": "/usr/lib64", "type": "overlay", "source": "overlay", "options": ["lowerdir=/state/farm/0:/state/below/0"]},
             ],
+            "linux": {"resources": {"devices": [{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"}]}},
         });
         assert_eq!(config, expected);
     }
