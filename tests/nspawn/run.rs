@@ -109,6 +109,35 @@ fn a_machine_is_run_with_its_devices_and_nothing_is_left() {
 }
 
 #[test]
+fn the_command_needs_no_dashes_before_it() {
+    let Some(place) = Place::new() else { return };
+    let (status, _, stderr) = place.cdi_gen("run", "-D HERE/m --device v.com/c=all id --device x", "");
+    assert_eq!(status, Some(0), "{stderr}");
+    let arguments = place.text("arguments");
+    assert!(arguments.ends_with("/x86_64-linux-gnu\n--\nid\n--device\nx\n"), "{arguments}");
+    let (status, stdout, stderr) = place.cdi_gen("run", "-D HERE/m --device v.com/c=all --new id", "");
+    assert_eq!((status, stdout.as_str()), (Some(2), NOTHING_LEFT), "{stderr}");
+    assert!(stderr.contains("put `--` before the command"), "{stderr}");
+}
+
+#[test]
+fn what_may_not_be_meant_is_told_before_the_start() {
+    let Some(place) = Place::new() else { return };
+    let cases = [
+        ("-D HERE/m", "systemd does not run here: add --register=no --keep-unit\n"),
+        ("-D HERE/m --keep-unit", "systemd does not run here: add --register=no\n"),
+        ("--register=no", ", the current directory; -D, -M or -i name another\n"),
+    ];
+    for (words, expected) in cases {
+        let words = format!("{words} --device v.com/c=all");
+        let (_, _, stderr) = place.cdi_gen("run", &words, "");
+        assert!(stderr.contains(expected), "{words}: {stderr}");
+    }
+    let words = "-D HERE/m --register=no --keep-unit --device v.com/c=all";
+    assert_eq!(place.cdi_gen("run", words, "").2, "");
+}
+
+#[test]
 fn a_settings_file_of_the_hosts_own_counts_wholly() {
     let Some(place) = Place::new() else { return };
     let words = "-D HERE/m -b --settings=trusted --device=v.com/c=all";
@@ -118,7 +147,7 @@ fn a_settings_file_of_the_hosts_own_counts_wholly() {
     assert!(arguments.contains("\n--bind=/etc:/mnt\n"), "{arguments}");
     assert!(arguments.contains("\n--setenv=SYSTEMD_PROC_CMDLINE=systemd.setenv=A=B\n"), "{arguments}");
     let (status, _, stderr) = place.cdi_gen("run", "-D HERE/m --settings=override --device=v.com/c=all", "");
-    assert!(status == Some(1) && stderr.contains("leave it out"), "{stderr}");
+    assert!(status == Some(2) && stderr.contains("leave it out"), "{stderr}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Command {
     pub(crate) boots: bool,
     /// It has no scope of its own.
     pub(crate) keeps_unit: bool,
+    /// systemd-machined is not told of it.
+    pub(crate) is_unregistered: bool,
     /// Whether it has a user namespace of its own, where that is said.
     pub(crate) user_namespace: Option<bool>,
     /// What is written to the root is gone with the machine, or cannot be written.
@@ -26,10 +28,112 @@ pub(crate) struct Command {
     pub(crate) variables: Vec<String>,
 }
 
-/// Short options that have a value (systemd-nspawn(1)).
+/// Short options that have a value (nspawn.c, 252 to 262).
 const WITH_VALUE: &str = "DuLMSZipE";
+/// Those without.
+const FLAGS: &str = "habjqxnUP";
+/// Long options without, or whose value is optional and so never a word of its own.
+const LONG_FLAGS: [&str; 17] = [
+    "as-pid2",
+    "boot",
+    "ephemeral",
+    "help",
+    "keep-unit",
+    "network-veth",
+    "no-pager",
+    "pipe",
+    "private-network",
+    "private-users",
+    "private-users-chown",
+    "quiet",
+    "read-only",
+    "share-system",
+    "system",
+    "version",
+    "volatile",
+];
+/// Long ones with a value; `--user` has none since 258.
+const LONG_WITH_VALUE: [&str; 60] = [
+    "ambient-capability",
+    "background",
+    "bind",
+    "bind-ro",
+    "bind-user",
+    "bind-user-group",
+    "bind-user-shell",
+    "capability",
+    "chdir",
+    "console",
+    "cpu-affinity",
+    "directory",
+    "drop-capability",
+    "hostname",
+    "image",
+    "image-policy",
+    "inaccessible",
+    "kill-signal",
+    "link-journal",
+    "load-credential",
+    "machine",
+    "network-bridge",
+    "network-interface",
+    "network-ipvlan",
+    "network-macvlan",
+    "network-namespace-path",
+    "network-veth-extra",
+    "network-zone",
+    "no-new-privileges",
+    "notify-ready",
+    "oci-bundle",
+    "oom-score-adjust",
+    "overlay",
+    "overlay-ro",
+    "personality",
+    "pivot-root",
+    "port",
+    "private-users-delegate",
+    "private-users-ownership",
+    "property",
+    "register",
+    "resolv-conf",
+    "restrict-address-families",
+    "rlimit",
+    "root-hash",
+    "root-hash-sig",
+    "selinux-apifs-context",
+    "selinux-context",
+    "set-credential",
+    "setenv",
+    "settings",
+    "slice",
+    "suppress-sync",
+    "system-call-filter",
+    "template",
+    "timezone",
+    "tmpfs",
+    "uid",
+    "uuid",
+    "verity-data",
+];
 /// Long ones that mount.
 const MOUNTS: [&str; 6] = ["bind", "bind-ro", "tmpfs", "inaccessible", "overlay", "overlay-ro"];
+
+/// Whether the word behind an option is its value; `None` of one that is not known.
+pub(crate) fn has_value_behind(option: &str) -> Option<bool> {
+    if let Some(long) = option.strip_prefix("--") {
+        let is_whole = long.contains('=') || LONG_FLAGS.contains(&long);
+        return if is_whole { Some(false) } else { LONG_WITH_VALUE.contains(&long).then_some(true) };
+    }
+    let letters = option.trim_start_matches('-');
+    match letters.find(|letter| !FLAGS.contains(letter)) {
+        None => Some(false),
+        Some(at) => {
+            let mut rest = letters.get(at..).unwrap_or_default().chars();
+            let is_known = rest.next().is_some_and(|letter| WITH_VALUE.contains(letter));
+            is_known.then_some(rest.as_str().is_empty())
+        }
+    }
+}
 
 impl Command {
     /// The options, each with the word behind it where that is its value, and what is behind `--`.
@@ -42,27 +146,32 @@ impl Command {
                 break;
             }
             command.options.push(word.clone());
-            let next = || rest.as_slice().first().filter(|next| !next.starts_with('-')).cloned();
+            let behind = match has_value_behind(word) {
+                Some(true) => rest.next().cloned(),
+                Some(false) => None,
+                None => rest.as_slice().first().filter(|next| !next.starts_with('-')).cloned(),
+            };
+            if has_value_behind(word) == Some(true) {
+                command.options.extend(behind.clone());
+            }
             if let Some(long) = word.strip_prefix("--") {
                 match long.split_once('=') {
                     Some((name, value)) => command.understand(name, Some(value.to_owned())),
-                    // Their value is optional, and so never a word of its own.
-                    None if matches!(long, "private-users" | "volatile") => command.understand(long, None),
-                    None => command.understand(long, next()),
+                    None => command.understand(long, behind),
                 }
             } else if let Some(short) = word.strip_prefix('-') {
-                command.understand_short(short, next);
+                command.understand_short(short, behind);
             }
         }
         command
     }
 
     /// Letters of one word, of which the last may have a value.
-    fn understand_short(&mut self, letters: &str, next: impl Fn() -> Option<String>) {
+    fn understand_short(&mut self, letters: &str, behind: Option<String>) {
         for (index, letter) in letters.char_indices() {
             let value = letters.get(index + letter.len_utf8()..).unwrap_or_default();
             if WITH_VALUE.contains(letter) {
-                let value = if value.is_empty() { next() } else { Some(value.to_owned()) };
+                let value = if value.is_empty() { behind } else { Some(value.to_owned()) };
                 self.understand(&letter.to_string(), value);
                 return;
             }
@@ -78,6 +187,7 @@ impl Command {
             "settings" => self.settings = value,
             "b" | "boot" => self.boots = true,
             "keep-unit" => self.keeps_unit = true,
+            "register" => self.is_unregistered = value.is_some_and(|value| is_no(&value)),
             "U" => self.user_namespace = Some(true),
             "private-users" => {
                 self.user_namespace = Some(!value.is_some_and(|value| is_no(&value)));
@@ -110,7 +220,11 @@ mod tests {
             ("-qbD /m", Command { boots: true, ..root("/m") }),
             ("-D /m -b", Command { boots: true, ..root("/m") }),
             ("-D /m --boot -U", Command { boots: true, user_namespace: Some(true), ..root("/m") }),
-            ("-D /m --register=no --keep-unit", Command { keeps_unit: true, ..root("/m") }),
+            (
+                "-D /m --register=no --keep-unit",
+                Command { keeps_unit: true, is_unregistered: true, ..root("/m") },
+            ),
+            ("-D -b --register no", Command { is_unregistered: true, ..root("-b") }),
             ("-D /m --private-users=no", Command { user_namespace: Some(false), ..root("/m") }),
             ("-D /m --private-users", Command { user_namespace: Some(true), ..root("/m") }),
             ("-D /m --bind=/a --tmpfs /b", Command { has_mounts: true, ..root("/m") }),
@@ -130,6 +244,26 @@ mod tests {
             let expected = Command { options: found.options.clone(), ..expected };
             assert_eq!(found, expected, "{line}");
             assert_eq!(found.options.join(" "), line);
+        }
+    }
+
+    #[test]
+    fn which_options_have_a_word_behind_them() {
+        let cases = [
+            ("-D", Some(true)),
+            ("-bD", Some(true)),
+            ("-D/m", Some(false)),
+            ("-qb", Some(false)),
+            ("-w", None),
+            ("--directory", Some(true)),
+            ("--directory=/m", Some(false)),
+            ("--volatile", Some(false)),
+            ("--user", None),
+            ("--new", None),
+            ("--new=x", Some(false)),
+        ];
+        for (option, expected) in cases {
+            assert_eq!(has_value_behind(option), expected, "{option}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Parser};
 use libgpuspec::Root;
@@ -16,18 +16,19 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::asked::{Asked, Devices};
-use super::command::Command;
+use super::command::{self, Command};
 use super::image;
 use super::machine::named_by;
 use super::masked;
 use super::meant;
 use super::sandbox::sandbox;
+use super::systemd;
 use crate::output::{self, Status};
 use crate::specs::absolute;
 
 const PROGRAM: &str = "systemd-nspawn";
 
-/// Runs systemd-nspawn with devices: options of both, in any order, then -- and the command.
+/// Runs systemd-nspawn with devices: options of both, in any order, then the command.
 ///
 /// The machine's tree stays as it is. What is made for it lies below /run/gpuspec/nspawn/run_… until it ends.
 /// Mounts and variables of the machine's settings file count too, though systemd-nspawn drops them where its
@@ -36,7 +37,8 @@ const PROGRAM: &str = "systemd-nspawn";
 pub(crate) struct Run {
     #[command(flatten)]
     flags: Flags,
-    /// Options of systemd-nspawn, then -- and a command, or with --boot arguments of the machine's systemd
+    /// Options of systemd-nspawn, then a command, or with --boot arguments of the machine's systemd; -- may stand
+    /// before it
     #[arg(value_name = "NSPAWN OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }
@@ -62,32 +64,46 @@ struct Among {
 
 const OURS: [&str; 5] = ["--device", "--spec-dir", "--loader", "--allow-hook", "--library-directory"];
 
-/// Which words before `--` are ours, and the others.
-fn sorted(words: &[String]) -> (Vec<String>, Vec<String>) {
+/// Which words are ours, and the others, with `--` before the command; the error is an option of which nobody here knows
+/// whether the word behind it is its value, or the command.
+fn sorted(words: &[String]) -> std::result::Result<(Vec<String>, Vec<String>), &str> {
     let (mut ours, mut others) = (Vec::new(), Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
-        if word == "--" {
-            others.push(word.clone());
+        let (name, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+        if word == "--" || word == "-" || !word.starts_with('-') {
+            others.push("--".to_owned());
+            others.extend((word != "--").then(|| word.clone()));
             others.extend(rest.cloned());
             break;
         }
-        let (name, value) =
-            word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-        match OURS.contains(&name) {
-            true => {
-                ours.push(word.clone());
-                ours.extend(value.is_none().then(|| rest.next().cloned()).flatten());
-            }
-            false => others.push(word.clone()),
+        if OURS.contains(&name) {
+            ours.push(word.clone());
+            ours.extend(value.is_none().then(|| rest.next().cloned()).flatten());
+            continue;
+        }
+        others.push(word.clone());
+        let behind = rest.as_slice();
+        match command::has_value_behind(word) {
+            Some(true) => others.extend(rest.next().cloned()),
+            Some(false) => {}
+            None if behind.first().is_none_or(|next| next.starts_with('-')) => {}
+            None if behind.iter().any(|word| word == "--") => others.extend(rest.next().cloned()),
+            None => return Err(word),
         }
     }
-    (ours, others)
+    Ok((ours, others))
 }
 
 impl Run {
     pub(crate) fn run(&self) -> Result<Status> {
-        let (ours, others) = sorted(&self.words);
+        let (ours, others) = match sorted(&self.words) {
+            Ok(sorted) => sorted,
+            Err(option) => {
+                return Ok(output::usage(&format!("{option}: not known here: put `--` before the command")));
+            }
+        };
         let among = Among::parse_from(std::iter::once("cdi-gen nspawn run".to_owned()).chain(ours)).flags;
         let mut asked = asked(&self.flags, among)?;
         if asked.devices.is_empty() {
@@ -95,12 +111,13 @@ impl Run {
         }
         let command = Command::new(&others);
         if command.settings.as_deref() == Some("override") {
-            bail!(
-                "--settings=override: the machine's settings file would take the place of its devices; leave it out"
-            );
+            return Ok(output::usage(
+                "--settings=override: the machine's settings file would take the place of its devices; leave it out",
+            ));
         }
         let host = Root::open("/".into())?;
         sweep(&host)?;
+        tell(&host, &command)?;
         let machine = machine(&host, &command)?;
         if let (MachineRoot::Image(image), None) = (&machine.root, &asked.library_directory) {
             let mut notices = Vec::new();
@@ -138,6 +155,22 @@ impl Run {
         output::notices(&nspawn::cleanup(&host, &name, sandbox)?);
         Ok(Status::Of(code(ended?)))
     }
+}
+
+/// Tells what may not be meant: which root is taken where none is named, and what cannot be had without systemd.
+fn tell(host: &Root, command: &Command) -> Result<()> {
+    if command.directory.is_none() && command.image.is_none() && command.machine.is_none() {
+        let here = absolute(".".into())?;
+        output::note(&format!(
+            "the machine's root is {here}, the current directory; -D, -M or -i name another"
+        ));
+    }
+    let flags = [(command.is_unregistered, "--register=no"), (command.keeps_unit, "--keep-unit")];
+    let missing: Vec<&str> = flags.iter().filter(|(is_given, _)| !is_given).map(|(_, flag)| *flag).collect();
+    if !missing.is_empty() && !systemd::is_booted(host)? {
+        output::warning(&format!("systemd does not run here: add {}", missing.join(" ")));
+    }
+    Ok(())
 }
 
 /// What the machine's scope has to let through besides the nodes that systemd-nspawn finds by itself; a unit that it
@@ -225,16 +258,27 @@ mod tests {
     }
 
     #[test]
-    fn options_of_both_may_be_mixed_up_to_the_dashes() {
+    fn options_of_both_may_be_mixed_up_to_the_command() {
         let cases = [
             ("-D /m --device a -b", "--device a", "-D /m -b"),
             ("--device=a -D /m -- ls --device b", "--device=a", "-D /m -- ls --device b"),
             ("-D /m --spec-dir /x --loader overlay", "--spec-dir /x --loader overlay", "-D /m"),
             ("-D /m --device", "--device", "-D /m"),
-            ("--devices a", "", "--devices a"),
+            ("--devices a -- x", "", "--devices a -- x"),
+            ("-D /m --device a id -u --device b", "--device a", "-D /m -- id -u --device b"),
+            ("ls", "", "-- ls"),
+            ("--bind /x -U - x", "", "--bind /x -U -- - x"),
+            (
+                "--settings no --volatile --new --device a ls",
+                "--device a",
+                "--settings no --volatile --new -- ls",
+            ),
         ];
         for (line, ours, others) in cases {
-            assert_eq!(sorted(&words(line)), (words(ours), words(others)), "{line}");
+            assert_eq!(sorted(&words(line)), Ok((words(ours), words(others))), "{line}");
+        }
+        for line in ["-D /m --new ls", "--user ls -l"] {
+            assert!(sorted(&words(line)).is_err(), "{line}");
         }
     }
 }

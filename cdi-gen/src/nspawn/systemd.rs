@@ -8,7 +8,7 @@ use libgpuspec::Root;
 use crate::output;
 
 /// Whether it runs from this tree (sd_booted(3)).
-fn is_booted(host: &Root) -> Result<bool> {
+pub(crate) fn is_booted(host: &Root) -> Result<bool> {
     Ok(host.is_machine_root()? && host.directory("/run/systemd/system".into())?.is_some())
 }
 
