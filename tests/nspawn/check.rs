@@ -146,8 +146,11 @@ fn a_tree_that_cannot_be_read_in_time_ends_the_program() {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(tree.path().join("m"));
     command.args(["-e", "trace=openat2", "-e", "inject=openat2:delay_enter=7000000:when=2+"]);
-    command.arg(env!("CARGO_BIN_EXE_cdi-gen")).args(["nspawn", "check"]).arg(tree.path().join("m"));
-    command.arg("--spec-dir").arg(tree.path().join("cdi")).args(["--device", "v.com/c=old"]);
+    // Without the tree it would print the file all the same.
+    let words =
+        "nspawn enable --root HERE m --spec-dir HERE/cdi --device v.com/c=data --dry-run --hook-path /x";
+    command.arg(env!("CARGO_BIN_EXE_cdi-gen"));
+    command.args(words.replace("HERE", tree.path().as_str()).split_whitespace());
     let Output { status, stdout, stderr } = command.output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
     assert_eq!((status.code(), stdout.as_slice()), (Some(1), &b""[..]), "{said}");

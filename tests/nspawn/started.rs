@@ -91,7 +91,9 @@ fn a_unit_that_changes_wants_to_be_enabled_again() {
 
 #[test]
 fn a_unit_that_would_not_show_what_is_made_ready_is_told() {
-    for (options, said) in [("--settings=no", "reads nothing"), ("--boot --bind=/srv", "which hide")] {
+    for (options, said) in
+        [("--settings=no", "reads nothing"), ("--boot --bind=/srv", "which hide"), ("-E A=b", "which hide")]
+    {
         let host = host();
         override_with(&host, options);
         let (status, _, stderr) = host.enable(&ALL);

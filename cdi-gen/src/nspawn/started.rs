@@ -82,10 +82,12 @@ fn blind(command: &Command) -> Option<Blind> {
         Some(word) if is_no(word) => {
             "--settings=no in its unit: systemd-nspawn reads nothing of what is made ready"
         }
-        _ if command.has_mounts => "its unit mounts by options, which hide what is made ready",
+        _ if command.has_mounts || !command.variables.is_empty() => {
+            "its unit mounts or sets variables by options, which hide what is made ready"
+        }
         _ => return None,
     };
-    let remedy = "write --settings=override there, or what it mounts into its settings file";
+    let remedy = "write --settings=override there, or these options into its settings file";
     Some(Blind { what: what.to_owned(), remedy: remedy.to_owned() })
 }
 
