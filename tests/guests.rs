@@ -7,6 +7,8 @@
 mod elf;
 #[path = "guests/findings.rs"]
 mod findings;
+#[path = "guests/nodes.rs"]
+mod nodes;
 #[path = "guests/plans.rs"]
 mod plans;
 #[path = "guests/properties.rs"]

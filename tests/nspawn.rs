@@ -289,15 +289,20 @@ fn status_says_what_wants_to_be_enabled_again() {
     let host = Host::new();
     assert_eq!(
         host.nspawn("status", &[]),
-        (Some(0), String::new(), "cdi-gen: no machine is enabled\n".to_owned())
+        (Some(0), String::new(), "cdi-gen: no machine is enabled or has devices\n".to_owned())
     );
+    let (status, _, stderr) = host.nspawn("status", &["m"]);
+    assert!(status == Some(1) && stderr.contains("m: no such machine"), "{stderr}");
+    fs::create_dir_all(host.path("var/lib/machines/m")).unwrap();
     let (status, stdout, _) = host.nspawn("status", &["m"]);
     assert_eq!((status, stdout.as_str()), (Some(0), "m: not enabled\n"));
 
     assert_eq!(host.enable(&ALL).0, Some(0));
     let (status, stdout, stderr) = host.nspawn("status", &[]);
-    assert_eq!(status, Some(0), "{stdout}{stderr}");
+    assert_eq!(status, Some(5), "{stdout}{stderr}");
     assert!(stdout.starts_with("m: enabled, not running\n  devices: v.com/c=all\n"), "{stdout}");
+    let why = "\n  cannot be made ready: /dev/v0: in the spec, and not on this host: load its driver's module, or make the spec anew";
+    assert!(stdout.contains(why), "{stdout}");
 
     let more = SPEC.replace(r#"{"path": "/dev/v0"}"#, r#"{"path": "/dev/v0"}, {"path": "/dev/v1"}"#);
     fs::write(host.path("cdi/v.json"), more).unwrap();
@@ -312,6 +317,32 @@ fn status_says_what_wants_to_be_enabled_again() {
     assert_eq!(reports[0]["asked"]["devices"][0], "v.com/c=all");
 
     fs::remove_file(host.path("cdi/v.json")).unwrap();
+    fs::create_dir_all(host.path("run/systemd/machines")).unwrap();
+    fs::write(host.path("run/systemd/machines/m"), "").unwrap();
     let (status, stdout, _) = host.nspawn("status", &[]);
     assert!(status == Some(4) && stdout.contains("v.com/c=all: no spec"), "{stdout}");
+    assert!(
+        stdout.starts_with("m: enabled, runs without its devices\n"),
+        "not before the spec is there: {stdout}"
+    );
+}
+
+#[test]
+fn status_lists_whatever_has_devices() {
+    let host = Host::new();
+    let state = |name: &str| fs::create_dir_all(host.path("run/gpuspec/nspawn").join(name)).unwrap();
+    ["prepared", "attached", "run_7", "bundle-0123456789abcdef"].iter().for_each(|name| state(name));
+    let record = r#"{"version": 1, "leader": {"pid": 7, "start": 1, "mounts": "x"}, "devices": ["v.com/c=all"],
+        "grant": null, "places": [], "done": true}"#;
+    fs::write(host.path("run/gpuspec/nspawn/attached/attached.json"), record).unwrap();
+    fs::write(host.path("run/gpuspec/nspawn/.prepared.lock"), "").unwrap();
+    let (status, stdout, stderr) = host.nspawn("status", &[]);
+    let expected = "attached: attached, until `detach` or its stop: v.com/c=all\n\
+                    prepared: not enabled any more, keeps its devices until it stops\n";
+    assert_eq!((status, stdout.as_str()), (Some(0), expected), "{stderr}");
+    assert_eq!(host.nspawn("status", &["attached"]).1, expected.split_inclusive('\n').next().unwrap());
+    let (_, stdout, _) = host.nspawn("status", &["--json"]);
+    let reports: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(reports[0]["attached"], serde_json::json!(["v.com/c=all"]));
+    assert_eq!((&reports[0]["prepared"], &reports[1]["prepared"]), (&false.into(), &true.into()));
 }

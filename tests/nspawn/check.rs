@@ -66,7 +66,8 @@ fn a_machine_is_judged_before_it_is_started() {
     let (status, stdout, _) = check("--device v.com/c=gone --json");
     let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((status, &report["findings"][0]["severity"]), (Some(5), &"failure".into()));
-    assert!(report["findings"][0]["what"].as_str().unwrap().starts_with("/no/such.so: "), "{stdout}");
+    assert_eq!(report["findings"][0]["what"], "/no/such.so: in the spec, and not on this host");
+    assert_eq!(report["findings"][0]["remedy"], "make the spec anew (cdi-gen generate --install)");
     assert_eq!(check("--device v.com/c=none").0, Some(4));
     assert_eq!(check("").0, Some(1));
     assert_eq!(nspawn(&tree, "check HERE/none --device v.com/c=old").0, Some(1));
@@ -91,9 +92,23 @@ fn status_says_what_a_machine_will_see() {
     let (status, _, stderr) = nspawn(&tree, enable);
     assert_eq!(status, Some(0), "{stderr}");
     let (status, stdout, _) = nspawn(&tree, "status --root HERE");
-    let expected = "m: enabled, not running\n  devices: v.com/c=old\n  without them: it starts\n  nodes: none\n  libraries: 1 names in \
+    let expected = "m: enabled, not running\n  devices: v.com/c=old\n  if they cannot be had, it starts without them\n  nodes: none\n  libraries: 1 names in \
                     /run/gpuspec/lib; its loader's cache lists them while it runs\n  variables: A=B\n";
     assert!(status == Some(0) && stdout.starts_with(expected), "{stdout}");
+    fs::create_dir_all(tree.path().join("run/systemd/machines")).unwrap();
+    fs::write(tree.path().join("run/systemd/machines/m"), "").unwrap();
+    let (status, stdout, _) = nspawn(&tree, "status --root HERE");
+    assert!(
+        status == Some(5) && stdout.starts_with("m: enabled, runs without its devices: restart it\n"),
+        "{stdout}"
+    );
+    fs::remove_file(tree.path().join("driver/libold.so.1")).unwrap();
+    let (status, stdout, _) = nspawn(&tree, "status --root HERE m");
+    assert!(status == Some(5) && stdout.starts_with("m: enabled, runs without its devices\n"), "{stdout}");
+    assert!(
+        stdout.contains("\n  cannot be made ready: /driver/libold.so.1: in the spec, and not on"),
+        "{stdout}"
+    );
 }
 
 #[test]

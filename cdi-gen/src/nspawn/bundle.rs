@@ -19,6 +19,9 @@ use crate::specs::absolute;
 /// Most bytes of a config; a hundred times the largest seen.
 const MAX_CONFIG: u64 = 16 << 20;
 const CONFIG: &str = "config.json";
+/// The names of states: this, and so many digits of a hash.
+const PREFIX: &str = "bundle-";
+const DIGITS: usize = 16;
 /// Annotations of a config that was made here: where what it names is, and whether its directory was made too.
 const STATE: &str = "gpuspec.state";
 const MADE_DIRECTORY: &str = "gpuspec.made-directory";
@@ -135,6 +138,12 @@ fn root(host: &Root, bundle: &Utf8Path, config: &mut Value) -> Result<Utf8PathBu
     Ok(path)
 }
 
+/// Whether a state of this name is a bundle's, and no machine's.
+pub(super) fn has_name(state: &str) -> bool {
+    let digits = state.strip_prefix(PREFIX);
+    digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 fn has_user_namespace(config: &Value) -> bool {
     let namespaces = config.pointer("/linux/namespaces").and_then(Value::as_array);
     namespaces
@@ -144,8 +153,8 @@ fn has_user_namespace(config: &Value) -> bool {
 /// The name of a bundle's preparation, by where it is.
 fn name(bundle: &Utf8Path) -> String {
     let hash = Sha256::digest(bundle.as_str());
-    let digits: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("bundle-{digits}")
+    let digits: String = hash.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
+    format!("{PREFIX}{digits}")
 }
 
 /// What is where a bundle is to be made.

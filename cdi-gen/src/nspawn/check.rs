@@ -67,11 +67,7 @@ impl Check {
         let mut findings = match nspawn::preview(&host, &meant.order(&asked, &name), sandbox) {
             Ok(decided) => judge(&host, &decided, dropin.as_deref(), &mut notices)?,
             // What is missing is a finding; that nothing can be looked at is an error.
-            Err(error @ Failed::Missing(_)) => vec![Finding {
-                severity: Severity::Failure,
-                what: libgpuspec::error::chain(&error),
-                remedy: "cdi-gen generate --install makes the specification anew".to_owned(),
-            }],
+            Err(Failed::Missing(missing)) => missing.told().into_iter().map(failure).collect(),
             Err(error) => return Err(error.into()),
         };
         findings.extend(unit);
@@ -129,6 +125,10 @@ struct Target {
     dropin: Option<String>,
     /// What is wrong with its unit.
     unit: Vec<Finding>,
+}
+
+fn failure((what, remedy): (String, &str)) -> Finding {
+    Finding { severity: Severity::Failure, what, remedy: remedy.to_owned() }
 }
 
 fn told(started: &Started) -> Vec<Finding> {

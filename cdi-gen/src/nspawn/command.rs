@@ -33,13 +33,15 @@ const WITH_VALUE: &str = "DuLMSZipE";
 /// Those without.
 const FLAGS: &str = "habjqxnUP";
 /// Long options without, or whose value is optional and so never a word of its own.
-const LONG_FLAGS: [&str; 17] = [
+const LONG_FLAGS: [&str; 19] = [
     "as-pid2",
     "boot",
+    "cleanup",
     "ephemeral",
     "help",
     "keep-unit",
     "network-veth",
+    "no-ask-password",
     "no-pager",
     "pipe",
     "private-network",
@@ -53,7 +55,7 @@ const LONG_FLAGS: [&str; 17] = [
     "volatile",
 ];
 /// Long ones with a value; `--user` has none since 258.
-const LONG_WITH_VALUE: [&str; 60] = [
+const LONG_WITH_VALUE: [&str; 65] = [
     "ambient-capability",
     "background",
     "bind",
@@ -67,6 +69,11 @@ const LONG_WITH_VALUE: [&str; 60] = [
     "cpu-affinity",
     "directory",
     "drop-capability",
+    "forward-journal",
+    "forward-journal-keep-free",
+    "forward-journal-max-file-size",
+    "forward-journal-max-files",
+    "forward-journal-max-use",
     "hostname",
     "image",
     "image-policy",

@@ -1,12 +1,16 @@
 //! `cdi-gen nspawn status`: which machines have devices, and whether their units still let them through.
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::error::chain;
-use libgpuspec::nspawn::{self, Decided, Loader, Preparation, TREE};
+use libgpuspec::nspawn::{self, Decided, Loader, Machine, Preparation, TREE, attach};
+use libgpuspec::root::Kind;
 use serde::Serialize;
 
+use super::bundle;
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::meant;
@@ -16,10 +20,11 @@ use crate::output::{self, Status};
 
 /// Says which machines have devices, and whether what `enable` wrote still fits them.
 ///
-/// Exit status 0 if all is well, 4 if a device does not resolve, 5 if a machine wants `enable` again.
+/// Exit status 0 if all is well, 1 if there is no such machine, 4 if a device does not resolve, 5 if a machine wants
+/// `enable` again, cannot be made ready now, or runs without its devices.
 #[derive(Debug, Args)]
 pub(crate) struct StatusCommand {
-    /// The machine [default: every one that is enabled]
+    /// The machine [default: every one that is enabled or has devices]
     #[arg(value_name = "MACHINE")]
     machine: Option<Name>,
     /// Print JSON for programs
@@ -39,6 +44,9 @@ struct Report {
     asked: Option<Box<Origin>>,
     /// Whether its devices are ready now, as they are from its start to its stop.
     prepared: bool,
+    /// What `attach` gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attached: Option<Vec<String>>,
     running: bool,
     /// What its unit says otherwise than when it was enabled.
     changed: bool,
@@ -46,6 +54,9 @@ struct Report {
     not_let_through: Vec<String>,
     /// Why devices cannot be had.
     unresolved: Vec<String>,
+    /// Why it cannot be made ready now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unready: Option<String>,
     /// What it would be given if it were started now.
     #[serde(skip_serializing_if = "Option::is_none")]
     given: Option<Preparation>,
@@ -58,13 +69,20 @@ impl StatusCommand {
         let host = self.host.open()?;
         let machines = match &self.machine {
             Some(machine) => vec![machine.clone()],
-            None => enabled(&host)?,
+            None => known(&host)?.into_iter().collect(),
         };
         let reports = machines.iter().map(|machine| report(&host, machine)).collect::<Result<Vec<_>>>()?;
+        if let (Some(machine), [report]) = (&self.machine, &reports[..])
+            && !exists(&host, machine, report)?
+        {
+            bail!(
+                "{machine}: no such machine: it is not enabled, has no devices, does not run, and no root of it is found"
+            );
+        }
         if self.json {
             output::text(&(serde_json::to_string_pretty(&reports)? + "\n"))?;
         } else if reports.is_empty() {
-            output::note("no machine is enabled");
+            output::note("no machine is enabled or has devices");
         } else {
             output::text(&reports.iter().map(words).collect::<String>())?;
         }
@@ -78,31 +96,53 @@ impl StatusCommand {
     }
 }
 
-/// The machines whose units have a drop-in of ours.
-fn enabled(host: &Root) -> Result<Vec<Name>> {
-    let mut machines = Vec::new();
+/// The machines whose units have a drop-in of ours, and those that have devices without.
+fn known(host: &Root) -> Result<BTreeSet<Name>> {
+    let mut machines = BTreeSet::new();
+    for (name, kind) in host.list(nspawn::STATES.into())?.unwrap_or_default() {
+        if kind == Kind::Directory && !bundle::has_name(&name) {
+            // Those of runs are no machines' names.
+            machines.extend(name.parse::<Name>());
+        }
+    }
     for (name, _) in host.list("/etc/systemd/system".into())?.unwrap_or_default() {
         let name = name.strip_prefix("systemd-nspawn@").and_then(|rest| rest.strip_suffix(".service.d"));
         let Some(machine) = name.and_then(|name| name.parse().ok()) else { continue };
         if let Present::Ours { .. } = dropin::present(host, &machine)? {
-            machines.push(machine);
+            machines.insert(machine);
         }
     }
     Ok(machines)
 }
 
+/// Whether anything is known of a machine of this name.
+fn exists(host: &Root, machine: &Name, report: &Report) -> Result<bool> {
+    if report.enabled || report.prepared || report.running || report.attached.is_some() {
+        return Ok(true);
+    }
+    let unit = started(host, machine)?;
+    let is_named = unit.directory.is_some() || unit.image.is_some() || !report.notices.is_empty();
+    Ok(is_named || Machine::find(host, &report.machine).is_ok())
+}
+
 fn report(host: &Root, machine: &Name) -> Result<Report> {
+    let attached = attach::attached(host, &machine.to_string());
+    // Its record is for root alone to read.
+    let hidden = attached.as_ref().err().map(|error| chain(error));
+    let attached = attached.unwrap_or_default();
     let mut report = Report {
         machine: machine.to_string(),
         enabled: false,
         asked: None,
-        prepared: host.directory(&machine.state())?.is_some(),
+        prepared: attached.is_none() && host.directory(&machine.state())?.is_some(),
+        attached,
         running: host.entry(&machine.registered())?.is_some(),
         changed: false,
         not_let_through: Vec::new(),
         unresolved: Vec::new(),
+        unready: None,
         given: None,
-        notices: Vec::new(),
+        notices: hidden.into_iter().collect(),
     };
     let (text, origin) = match dropin::present(host, machine)? {
         Present::Nothing => return Ok(report),
@@ -136,7 +176,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
                     report.notices.extend(notices.into_iter().map(|notice| notice.0));
                     report.given = Some(preparation);
                 }
-                Err(error) => report.notices.push(format!("cannot be made ready: {}", chain(&error))),
+                Err(error) => report.unready = Some(chain(&error)),
             }
         }
     }
@@ -145,24 +185,41 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
 }
 
 fn is_stale(report: &Report) -> bool {
-    report.changed || !report.not_let_through.is_empty() || report.enabled && report.asked.is_none()
+    report.changed
+        || !report.not_let_through.is_empty()
+        || report.unready.is_some()
+        || report.enabled && report.asked.is_none()
+        || is_without(report)
+}
+
+/// Whether it runs without devices that it is enabled for.
+fn is_without(report: &Report) -> bool {
+    report.enabled && report.running && !report.prepared && report.attached.is_none()
 }
 
 fn words(report: &Report) -> String {
+    // A start would come to nothing before that is mended.
+    let can_start = report.unready.is_none() && report.unresolved.is_empty();
     let state = match (report.enabled, report.prepared, report.running) {
         (true, true, true) => "enabled, runs with its devices",
         (true, true, false) => "enabled, prepared",
-        (true, false, true) => "enabled, runs without its devices: restart it",
+        (true, false, true) if report.attached.is_some() => "enabled from its next start on",
+        (true, false, true) if can_start => "enabled, runs without its devices: restart it",
+        (true, false, true) => "enabled, runs without its devices",
         (true, false, false) => "enabled, not running",
-        (false, true, _) => "not enabled, keeps its devices until it stops",
+        (false, true, _) => "not enabled any more, keeps its devices until it stops",
         (false, false, _) => "not enabled",
     };
-    let mut lines = vec![format!("{}: {state}", report.machine)];
+    let attached = report.attached.iter().map(|devices| devices.join(", "));
+    let attached = attached.map(|devices| format!("attached, until `detach` or its stop: {devices}"));
+    let states = Some(state.to_owned()).filter(|_| report.enabled || report.attached.is_none());
+    let states: Vec<String> = states.into_iter().chain(attached).collect();
+    let mut lines = vec![format!("{}: {}", report.machine, states.join("; "))];
     if let Some(origin) = &report.asked {
         lines.push(format!("  devices: {}", origin.asked.devices.join(", ")));
         lines.push(format!(
-            "  without them: {}",
-            if origin.required { "it does not start" } else { "it starts" }
+            "  if they cannot be had, it {}",
+            if origin.required { "does not start" } else { "starts without them" }
         ));
     }
     lines.extend(report.given.iter().flat_map(sight));
@@ -173,6 +230,9 @@ fn words(report: &Report) -> String {
         let names = report.not_let_through.join(", ");
         lines.push(format!("  not let through by its unit: {names}; enable again"));
     }
+    lines.extend(
+        report.unready.iter().map(|why| format!("  cannot be made ready: {}", output::one_line(why))),
+    );
     lines.extend(
         report.unresolved.iter().chain(&report.notices).map(|line| format!("  {}", output::one_line(line))),
     );

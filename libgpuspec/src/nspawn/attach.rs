@@ -10,9 +10,9 @@ mod leader;
 mod record;
 
 use super::manifest::Manifest;
-use super::prepare::missing;
+use super::missing::all_there;
 use super::sandbox::{Sandbox, confined};
-use super::state::{State, check_name};
+use super::state::{State, check_name, state_directory};
 use super::{Failed, Options, Order, Preparation, RootKind, Sources, Wanted, Way, cleanup, guest, plan};
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
@@ -119,6 +119,15 @@ pub fn attach(
     done.map(|preparation| Attached::Now(Box::new(preparation)))
 }
 
+/// The devices that are attached to a machine, or were until it ended; `None` of one that was prepared for its start.
+pub fn attached(host: &Root, machine: &str) -> Result<Option<Vec<String>>> {
+    let state = state_directory(machine);
+    if host.directory(&state)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Record::read(&Root::open(&host.outside(&state))?)?.map(|record| record.devices))
+}
+
 /// Takes back what was attached to a machine, which may have ended.
 pub fn detach(
     host: &Root,
@@ -183,16 +192,14 @@ fn decide(
     notices.extend(told);
     let (sources, told) = Sources::read(host, wanted.order.edits, wanted.order.requests);
     notices.extend(told);
-    let missing = missing(wanted.order.edits, &sources);
-    if !missing.is_empty() {
-        return Err(Failed::Missing(missing));
-    }
+    all_there(wanted.order.edits, &sources)?;
     let users = wanted.leader.users().map_err(Failed::Machine)?;
     let options = Options {
         loader: wanted.order.loader,
         // Nothing of it may stay, and so its cache is not extended.
         root: RootKind::Ephemeral,
         user_namespace: users.is_some(),
+        runs: true,
         allowed_hooks: wanted.order.allowed_hooks.to_vec(),
     };
     let all = Wanted {

@@ -29,6 +29,8 @@ pub struct Options {
     pub root: RootKind,
     /// Whether it has a user namespace of its own.
     pub user_namespace: bool,
+    /// Whether it runs already.
+    pub runs: bool,
     /// Names of hooks that may be left out.
     pub allowed_hooks: Vec<String>,
 }

@@ -1,19 +1,18 @@
 //! A machine made ready for its start: all is read and decided first, then written down, then done; or nothing is.
 
-use std::collections::BTreeSet;
-
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::cleanup::take_back;
 use super::machine::{Machine, MachineRoot};
 use super::manifest::{Manifest, Tree, Whose};
+use super::missing::{Missing, all_there};
 use super::sandbox::{Sandbox, confined};
 use super::settings::{self, Touch};
 use super::state::{State, check_state_name};
 use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind, Sources, Wanted};
 use super::{guest, loader, plan, tree};
 use crate::apply::Request;
-use crate::cdi::{ContainerEdits, DeviceNode};
+use crate::cdi::ContainerEdits;
 use crate::error::{Error, Result};
 use crate::ldcache::Abi;
 use crate::render::nspawn::lines::lines;
@@ -57,11 +56,8 @@ pub enum Failed {
     #[error(transparent)]
     Machine(Error),
     /// A spec names what this host does not have.
-    #[error(
-        "{}: in the spec, and not on this host; make the spec anew",
-        .0.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ")
-    )]
-    Missing(BTreeSet<Utf8PathBuf>),
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A step of the work: something could not be read, made or written.
     #[error(transparent)]
     Step(#[from] Error),
@@ -121,10 +117,7 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
     let (guest, mut notices) = inspect(host, &machine.root, order, sandbox).map_err(Failed::Machine)?;
     let (sources, told) = Sources::read(host, order.edits, order.requests);
     notices.extend(told);
-    let missing = missing(order.edits, &sources);
-    if !missing.is_empty() {
-        return Err(Failed::Missing(missing));
-    }
+    all_there(order.edits, &sources)?;
     let wanted = Wanted {
         edits: order.edits,
         requests: order.requests,
@@ -135,6 +128,7 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
         loader: order.loader,
         root: order.root_kind.unwrap_or_else(|| machine.root_kind()),
         user_namespace: order.user_namespace.unwrap_or_else(|| machine.has_user_namespace()),
+        runs: false,
         allowed_hooks: order.allowed_hooks.to_vec(),
     };
     let mut preparation = plan(&wanted, &guest, &options)?;
@@ -157,16 +151,6 @@ fn inspect(
 /// A guest's tree, which is not the host's own.
 fn guest_root(host: &Root, path: &Utf8Path) -> Result<Root> {
     crate::apply::container::open(&host.outside(path))
-}
-
-/// What a spec names and this host does not have. What is below /run comes and goes with a service, and is left out.
-pub(super) fn missing(edits: &ContainerEdits, sources: &Sources) -> BTreeSet<Utf8PathBuf> {
-    let files = edits.mounts.iter().map(|mount| Utf8Path::new(&mount.host_path));
-    let files = files.filter(|path| !sources.files.contains_key(*path));
-    let nodes = edits.device_nodes.iter().map(DeviceNode::source);
-    let nodes = nodes.filter(|path| !sources.nodes.contains_key(*path));
-    let comes_and_goes = |path: &Utf8Path| path.starts_with("/run") || path.starts_with("/var/run");
-    files.chain(nodes).filter(|path| !comes_and_goes(path)).map(Utf8Path::to_owned).collect()
 }
 
 fn carry_out(

@@ -7,6 +7,7 @@ use super::place;
 use super::reason::Reason;
 use crate::apply::{self, DeviceFiles, Link};
 use crate::cdi::DeviceNode;
+use crate::nspawn::guest::Libc;
 use crate::nspawn::sources::HostNode;
 use crate::nspawn::{Bind, BindSource, Content, Node, NodeKind, Options, TREE, Wanted, Way};
 use crate::root::Kind;
@@ -21,7 +22,7 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>, options: &Option
         let source = node.source();
         let path = Utf8Path::new(&node.path);
         match wanted.sources.nodes.get(source) {
-            None => draft.leave(Reason::Missing, path),
+            None => draft.leave(Reason::NoNode, path),
             Some(found) => place_one(draft, node, source, found, options),
         }
     }
@@ -78,14 +79,24 @@ fn way(
     let for_all = mode & FOR_ALL == FOR_ALL;
     let guests = found.group.as_ref().and_then(|name| draft.guest.groups.get(name)).copied();
     // A group without a name means the same number everywhere, if it means anything.
-    let guests = if found.group.is_some() { guests } else { Some(found.entry.gid) };
+    let guests = match found.entry.gid {
+        // Root's is the same everywhere.
+        0 => Some(0),
+        gid if found.group.is_none() => Some(gid),
+        _ => guests,
+    };
     let (uid, gid) = (node.uid.unwrap_or(0), node.gid.or(guests));
     let same = found.entry.uid == uid && Some(found.entry.gid) == gid;
     if !asked && (for_all || same && !options.user_namespace) {
         return Way::Plain;
     }
     if let (None, Some(name), false) = (gid, &found.group, for_all) {
-        draft.tell(Reason::NoGroup(name.clone()), path);
+        let again = if options.runs { "detach and attach again" } else { "start it again" };
+        let reason = match draft.guest.libc {
+            Libc::Unknown => Reason::UnknownGroups,
+            Libc::Glibc | Libc::Musl | Libc::Absent => Reason::NoGroup { name: name.clone(), again },
+        };
+        draft.tell(reason, path);
     }
     Way::Cloned { uid, gid: gid.unwrap_or(0), mode, mapped: options.user_namespace }
 }

@@ -10,6 +10,7 @@ use crate::Notice;
 use crate::apply::Profile;
 use crate::elf::Version;
 use crate::ldcache::Abi;
+use crate::nspawn::missing::OF_NODES;
 use crate::nspawn::{TREE, Wanted};
 
 /// Why something is left out, or is of less use than in a container.
@@ -17,6 +18,8 @@ use crate::nspawn::{TREE, Wanted};
 pub(super) enum Reason {
     /// It is not on this machine.
     Missing,
+    /// The same of a node.
+    NoNode,
     /// No program of the guest can load it.
     Abi(Option<Abi>),
     /// The guest's glibc is too old for it.
@@ -37,14 +40,17 @@ pub(super) enum Reason {
     DeviceLink,
     /// A node lies where nspawn would make a file for it that stays.
     NodePlace,
-    /// The guest has no such group.
-    NoGroup(String),
+    /// The guest has no such group; what is to be done once it has.
+    NoGroup { name: String, again: &'static str },
+    /// Which groups the guest has is not known.
+    UnknownGroups,
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Missing => write!(formatter, "not on this host; make the spec anew"),
+            Reason::NoNode => write!(formatter, "not on this host: {OF_NODES}"),
             Reason::Abi(Some(abi)) => write!(formatter, "for {abi} programs, of which the machine has none"),
             Reason::Abi(None) => write!(formatter, "for programs of a kind that is not known here"),
             Reason::Glibc { floor, guest } => {
@@ -64,9 +70,13 @@ impl fmt::Display for Reason {
             Reason::NodePlace => {
                 write!(formatter, "a node outside /dev would leave an empty file in the machine; left out")
             }
-            Reason::NoGroup(name) => write!(
+            Reason::NoGroup { name, again } => write!(
                 formatter,
-                "for the machine's root alone, since it has no group {name}; after `groupadd -r {name}` in it, start it again"
+                "for the machine's root alone, since it has no group {name}; after `groupadd -r {name}` in it, {again}"
+            ),
+            Reason::UnknownGroups => write!(
+                formatter,
+                "for the machine's root alone: an image's groups are not known before it starts"
             ),
         }
     }
@@ -78,6 +88,7 @@ impl Reason {
         match self {
             Reason::Firmware | Reason::FixedPath => true,
             Reason::Missing
+            | Reason::NoNode
             | Reason::Abi(_)
             | Reason::Glibc { .. }
             | Reason::Taken
@@ -86,7 +97,8 @@ impl Reason {
             | Reason::Nowhere
             | Reason::DeviceLink
             | Reason::NodePlace
-            | Reason::NoGroup(_) => false,
+            | Reason::NoGroup { .. }
+            | Reason::UnknownGroups => false,
         }
     }
 }
