@@ -11,6 +11,8 @@ mod elf;
 mod faults;
 #[path = "machine/hostile.rs"]
 mod hostile;
+#[path = "machine/kept.rs"]
+mod kept;
 #[path = "machine/place.rs"]
 mod place;
 #[path = "machine/settings.rs"]

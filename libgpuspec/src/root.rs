@@ -9,6 +9,7 @@
 mod bind;
 mod cover;
 mod directory;
+mod extended;
 mod inside;
 mod memory;
 mod proc;
@@ -184,7 +185,12 @@ impl Found<'_> {
 /// Opens for reading the regular file that an `O_PATH` descriptor holds.
 fn reopen(fd: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = fs::open(descriptor_link(fd), flags, Mode::empty())?;
+    let open = |flags| fs::open(descriptor_link(fd), flags, Mode::empty());
+    // Whoever may not keep a file's time of access (open(2)) changes it.
+    let file = match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags)?,
+        opened => opened?,
+    };
     let stat = fs::fstat(&file)?;
     if (stat.st_dev, stat.st_ino) != entry.identity {
         return Err(Errno::STALE);

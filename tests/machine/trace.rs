@@ -14,7 +14,7 @@ fn every_operation_goes_through_a_descriptor() {
     for words in [&PREPARE[..], &CLEANUP] {
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-s", "4096", "-o", "/tmp/trace", "-e"]);
-        command.arg("trace=%file,%process,mount,umount2,move_mount,open_tree,openat2,fsopen,mkdirat,unlinkat,renameat");
+        command.arg("trace=%file,%process,mount,umount2,move_mount,open_tree,openat2,fsopen,mkdirat,unlinkat,renameat,renameat2");
         command.arg(env!("CARGO_BIN_EXE_oci-hook-inject")).args(words);
         let ended = run(&mut command);
         if ended.stderr.contains("strace:") || ended.status.is_none() {
@@ -44,7 +44,7 @@ fn every_operation_goes_through_a_descriptor() {
                         "{call}"
                     );
                 }
-                "mkdirat" | "unlinkat" | "renameat" | "mknodat" | "utimensat" | "fchownat" => {
+                "mkdirat" | "unlinkat" | "renameat" | "renameat2" | "mknodat" | "utimensat" | "fchownat" => {
                     assert!(!call.contains("AT_FDCWD") && !text.contains('/'), "{call}");
                 }
                 "symlinkat" => assert!(!call.contains("AT_FDCWD"), "{call}"),

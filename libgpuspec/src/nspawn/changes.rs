@@ -97,9 +97,17 @@ impl Changes {
         }
         for change in &self.files {
             let (directory, name) = change.place(root)?;
+            // As a power cut left it.
+            change.bring_back(&directory, name)?;
             let new = Attributes { mode: 0o644, uid: owner.0, gid: owner.1, times: None };
             let old = change.before.as_ref().map(|before| Attributes { times: None, ..before.attributes });
-            directory.put(name, &temporary(name), &change.after, &old.unwrap_or(new))?;
+            let (temporary, attributes) = (temporary(name), old.unwrap_or(new));
+            match change.sort {
+                Sort::Cache => directory.put_aside(name, &temporary, &change.after, &attributes)?,
+                Sort::List | Sort::Configuration | Sort::Settings => {
+                    directory.put(name, &temporary, &change.after, &attributes)?;
+                }
+            }
         }
         Ok(())
     }
@@ -158,11 +166,11 @@ impl Change {
             return Ok(());
         }
         let (directory, name) = self.place(root)?;
-        directory.remove(&temporary(name))?;
         let now = directory.read(name, ldcache::MAX_SIZE)?;
-        match self.fate(now.as_deref()) {
+        let done = match self.fate(now.as_deref()) {
             Fate::Stays => Ok(()),
             Fate::Goes => directory.remove(name),
+            Fate::Returns(_) if self.bring_back(&directory, name)? => Ok(()),
             Fate::Returns(before) => {
                 // systemd-nspawn may have given the whole tree to the users of a namespace since.
                 let now = directory.attributes(name)?.unwrap_or(before.attributes);
@@ -173,7 +181,20 @@ impl Change {
                 Some(attributes) => put_back(&directory, name, &bytes, &attributes),
                 None => Ok(()),
             },
+        };
+        done.and(directory.remove(&temporary(name)))
+    }
+
+    /// Gives the file that was put aside its name again, if it is still what it was: with all that is its own.
+    fn bring_back(&self, directory: &Directory, name: &str) -> Result<bool> {
+        let aside = temporary(name);
+        // Whoever runs in the machine may have made anything of it.
+        let kept = directory.read(&aside, ldcache::MAX_SIZE).ok().flatten();
+        let is_it = kept.is_some() && kept.as_ref() == self.before.as_ref().map(|before| &before.bytes);
+        if is_it {
+            directory.rename(&aside, name)?;
         }
+        Ok(is_it)
     }
 
     /// What becomes of the file that reads so now.
@@ -205,7 +226,8 @@ fn put_back(directory: &Directory, name: &str, bytes: &[u8], attributes: &Attrib
     })
 }
 
-/// The name under which a file is written: always the same, so that what a killed writer leaves is found.
+/// The name under which a file is written, and the one that it replaces is kept: always the same, so that what a
+/// killed writer leaves is found.
 pub(super) fn temporary(name: &str) -> String {
     format!(".{name}.gpuspec")
 }

@@ -1,12 +1,14 @@
-//! Files put back as they were: their bytes with their owner, their mode and their times.
+//! Files put back as they were: their bytes with their owner, their mode, their times and extended attributes.
+
+use std::os::fd::AsFd;
 
 use camino::Utf8Path;
-use rustix::fs::{self, AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::directory::write_all;
-use super::{Directory, Durability, Root};
+use super::{Directory, Durability, Root, extended};
 use crate::error::Result;
 
 /// When a file was read and when it was changed last: seconds since 1970, and nanoseconds.
@@ -81,11 +83,34 @@ impl Directory {
         set.map_err(|errno| self.error(".", "changing its owner", errno))
     }
 
-    /// Puts a file of these bytes and attributes at `name`, in place of what is there: whole or not at all.
+    /// Puts a file of these bytes and attributes at `name`, in place of what is there: whole or not at all. Of extended
+    /// attributes it gets those that are there.
     ///
     /// It is written under the name `temporary`, which is the caller's: what an earlier one that was killed has left
     /// there goes.
     pub fn put(&self, name: &str, temporary: &str, bytes: &[u8], attributes: &Attributes) -> Result<()> {
+        self.put_by(RenameFlags::empty(), name, temporary, bytes, attributes)
+    }
+
+    /// The same, after which the file that was replaced has the name `temporary`, where the file system can do so.
+    pub fn put_aside(
+        &self,
+        name: &str,
+        temporary: &str,
+        bytes: &[u8],
+        attributes: &Attributes,
+    ) -> Result<()> {
+        self.put_by(RenameFlags::EXCHANGE, name, temporary, bytes, attributes)
+    }
+
+    fn put_by(
+        &self,
+        how: RenameFlags,
+        name: &str,
+        temporary: &str,
+        bytes: &[u8],
+        attributes: &Attributes,
+    ) -> Result<()> {
         let (name, temporary) = (self.component(name)?, self.component(temporary)?);
         self.remove(temporary)?;
         let written = || {
@@ -93,10 +118,22 @@ impl Directory {
             let fd = fs::openat(&self.fd, temporary, flags, Mode::RUSR | Mode::WUSR)?;
             let owner = Some((attributes.uid, attributes.gid));
             write_all(&fd, bytes, attributes.mode, owner, Durability::Lazy)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match fs::openat(&self.fd, name, flags, Mode::empty()) {
+                Ok(old) => extended::copy(old.as_fd(), fd.as_fd()),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
             if let Some(times) = attributes.times {
                 fs::utimensat(&self.fd, temporary, &times.into(), AtFlags::SYMLINK_NOFOLLOW)?;
             }
-            fs::renameat(&self.fd, temporary, &self.fd, name)
+            match fs::renameat_with(&self.fd, temporary, &self.fd, name, how) {
+                // Nothing is there, or the file system exchanges no names.
+                Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
+                    fs::renameat(&self.fd, temporary, &self.fd, name)
+                }
+                done => done,
+            }
         };
         written().map_err(|errno| {
             self.forget(temporary);
