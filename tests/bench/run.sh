@@ -87,7 +87,7 @@ bench_nspawn() {
   # What is prepared lies in /run: another than this machine's.
   mount -t tmpfs -o mode=0755 tmpfs /run
   mkdir /run/systemd
-  prepare="$program nspawn-prepare --machine=bench --root=$ROOM/machine --device=nvidia.com/gpu=all --spec-dir=/etc/cdi"
+  prepare="$program nspawn-prepare --machine=bench --directory=$ROOM/machine --device=nvidia.com/gpu=all --spec-dir=/etc/cdi"
   cleanup="$program nspawn-cleanup --machine=bench"
   $prepare 2>/dev/null
   say "oci-hook-inject nspawn-prepare, $(grep -c /run/gpuspec/nspawn/bench /proc/self/mountinfo) mounts, then nspawn-cleanup"
