@@ -75,10 +75,31 @@ untrusted_settings_stay_untrusted() {
   nothing_left guest
 }
 
+# A command line of the user's own without a user namespace: a node that were mapped into one would keep it from starting.
+own_command_line() {
+  local dropins
+  dropins="/etc/systemd/system/$(unit guest).d"
+  mkdir -p "$dropins"
+  printf '[Service]\nExecStart=\nExecStart=systemd-nspawn --quiet --keep-unit --boot --network-veth --settings=override --machine=%%i\n' \
+    >"$dropins/60-own.conf"
+  enable guest --device nvidia.com/gpu=all
+  says 0 'enabled' cdi-gen nspawn status guest
+  up guest
+  in_machine guest cat /proc/self/uid_map | awk '{ print $2 }' | equal shift 0
+  in_machine guest ls -n /dev/dri/renderD128 | awk '{ print $1, $3, $4 }' | equal owner 'crw-rw---- 0 991'
+  in_machine guest probe cuda /dev/dri/renderD128 | equal answers $'cuInit 100\nopen /dev/dri/renderD128 ENXIO'
+  down guest
+  nothing_left guest
+  rm "$dropins/60-own.conf"
+  says 5 'starts it otherwise' cdi-gen nspawn status guest
+  disable guest
+}
+
 checks_settings() {
   machine guest trixie
   apart 'A17: own settings hold beside ours, and get their bytes back' marked_block_comes_and_goes
   apart 'A17: own settings that were edited meanwhile stay so' edited_meanwhile
   apart 'A17: --no-touch changes no byte of them' no_touch_means_no_byte
+  apart 'enable reads the command line of the unit' own_command_line
   apart 'A18: settings beside an image become no more trusted' untrusted_settings_stay_untrusted
 }
