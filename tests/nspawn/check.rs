@@ -52,9 +52,15 @@ fn a_machine_is_judged_before_it_is_started() {
     let check = |words: &str| nspawn(&tree, &format!("check HERE/m --spec-dir HERE/cdi {words}"));
     let (status, stdout, stderr) = check("--device v.com/c=old");
     assert_eq!(status, Some(0), "{stdout}{stderr}");
-    assert!(stdout.ends_with("nothing stands in the way\n"), "{stdout}");
+    let root = tree.path();
+    assert_eq!(stdout, format!("{root}/m: will find its devices\n"));
+    assert_eq!(nspawn(&tree, "check --directory HERE/m --spec-dir HERE/cdi --device v.com/c=old").1, stdout);
     let (status, stdout, _) = check("--device v.com/c=new");
-    assert!(status == Some(5) && stdout.contains("libnew.so.1: needs glibc 2.99"), "{stdout}");
+    let too_new =
+        format!("failure: {root}/driver/libnew.so.1: needs glibc 2.99, and the machine has 2.36; a newer");
+    assert!(status == Some(5) && stdout.starts_with(&too_new), "{stdout}");
+    assert_eq!(stdout.matches("glibc 2.99").count(), 1, "{stdout}");
+    assert!(stdout.ends_with("/m: will not find all of its devices\n"), "{stdout}");
     let (status, stdout, _) = check("--device v.com/c=new --device v.com/c=old");
     assert!(status == Some(0) && stdout.contains("warning: "), "{stdout}");
     // That is so in every machine, and no start says it.
@@ -68,8 +74,15 @@ fn a_machine_is_judged_before_it_is_started() {
     assert_eq!((status, &report["findings"][0]["severity"]), (Some(5), &"failure".into()));
     assert_eq!(report["findings"][0]["what"], "/no/such.so: in the spec, and not on this host");
     assert_eq!(report["findings"][0]["remedy"], "make the spec anew (cdi-gen generate --install)");
+    assert_eq!(report["verdict"], "cannot be given its devices now");
     assert_eq!(check("--device v.com/c=none").0, Some(4));
-    assert_eq!(check("").0, Some(1));
+    assert_eq!(check("").0, Some(2));
+    let (status, _, stderr) = nspawn(&tree, "check HERE/m --spec-dir HERE/none --device nvidia.com/gpu=all");
+    let end =
+        format!("no spec for nvidia.com/gpu lies in {root}/none; cdi-gen generate --install makes one\n");
+    assert!(status == Some(4) && stderr.ends_with(&end), "{stderr}");
+    let (_, _, stderr) = nspawn(&tree, "check HERE/m --spec-dir HERE/none --device v.com/c=all");
+    assert!(!stderr.contains("generate"), "of another vendor: {stderr}");
     assert_eq!(nspawn(&tree, "check HERE/none --device v.com/c=old").0, Some(1));
     assert_eq!(nspawn(&tree, "check no_name --device v.com/c=old").0, Some(1));
 }
@@ -84,7 +97,7 @@ fn status_says_what_a_machine_will_see() {
         "enable --root HERE m --spec-dir HERE/cdi --device v.com/c=old --hook-path /usr/bin/oci-hook-inject";
     let (status, stdout, stderr) = nspawn(&tree, &format!("{enable} --dry-run"));
     assert_eq!(status, Some(0), "{stderr}");
-    let said = "\n# While it runs, in its settings:\n[Exec]\nEnvironment=A=B\n";
+    let said = "\n# /run/systemd/nspawn/m.nspawn, while it runs\n[Exec]\nEnvironment=A=B\n";
     assert!(
         stdout.contains(said) && stdout.contains("\nBindReadOnly=/run/gpuspec/nspawn/m/tree:/run/gpuspec\n"),
         "{stdout}"
@@ -103,12 +116,42 @@ fn status_says_what_a_machine_will_see() {
         "{stdout}"
     );
     fs::remove_file(tree.path().join("driver/libold.so.1")).unwrap();
+    for (more, verdict) in [("", "will start without its devices"), (" --required", "will not start")] {
+        let (status, stdout, stderr) = nspawn(&tree, &format!("{enable}{more}"));
+        assert_eq!((status, stdout.as_str()), (Some(0), ""), "{stderr}");
+        let warning = "warning: /driver/libold.so.1: in the spec, and not on this host: make the spec anew";
+        assert!(stderr.contains(warning) && stderr.contains("systemd does not run here"), "{stderr}");
+        assert!(!stderr.contains("next: "), "no start without systemd: {stderr}");
+        let (status, stdout, _) = nspawn(&tree, "check --root HERE m");
+        assert!(status == Some(5) && stdout.ends_with(&format!("m: {verdict}\n")), "{stdout}");
+    }
     let (status, stdout, _) = nspawn(&tree, "status --root HERE m");
     assert!(status == Some(5) && stdout.starts_with("m: enabled, runs without its devices\n"), "{stdout}");
     assert!(
         stdout.contains("\n  cannot be made ready: /driver/libold.so.1: in the spec, and not on"),
         "{stdout}"
     );
+}
+
+#[test]
+fn no_cache_is_written_into_an_image() {
+    let tree = place();
+    let of = "--spec-dir HERE/cdi --device v.com/c=old";
+    for words in [
+        "enable --root HERE i",
+        "enable --root HERE x --image HERE/i.raw",
+        "check --image HERE/var/lib/machines/i.raw",
+    ] {
+        let hook = if words.starts_with("enable") { "--hook-path /x" } else { "" };
+        let (status, _, stderr) = nspawn(&tree, &format!("{words} {of} {hook} --loader cache"));
+        assert!(
+            status == Some(2) && stderr.contains("nothing is written into a disk image"),
+            "{words}: {stderr}"
+        );
+    }
+    let image = "check --image HERE/var/lib/machines/i.raw --library-directory /usr/lib64";
+    let (_, stdout, _) = nspawn(&tree, &format!("{image} {of}"));
+    assert!(stdout.contains("/usr/lib64: read-only") && !stdout.contains("--loader cache"), "{stdout}");
 }
 
 #[test]

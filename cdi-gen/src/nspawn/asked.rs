@@ -19,6 +19,9 @@ const WAYS: [(&str, &str); 5] = [
     ("none", "Not at all: the libraries are in /run/gpuspec/lib"),
 ];
 
+/// Why one of them is refused for a disk image.
+pub(crate) const NO_CACHE: &str = "--loader cache: nothing is written into a disk image; leave it out";
+
 /// Takes one of these ways.
 pub(crate) fn ways(names: &[&str]) -> PossibleValuesParser {
     let known = WAYS.iter().filter(|(name, _)| names.contains(name));

@@ -11,7 +11,7 @@ use libgpuspec::root::Kind;
 use libgpuspec::{Notice, Root};
 use serde::Serialize;
 
-use super::asked::Asked;
+use super::asked::{Asked, NO_CACHE};
 use super::dropin::{self, Present};
 use super::machine::{HostTree, Name, named_by};
 use super::sandbox::{confined, sandbox};
@@ -23,13 +23,13 @@ use crate::specs::absolute;
 /// Says whether a machine will find its devices: C library, architecture, libraries that are missing, device policy.
 ///
 /// Each finding names what helps. Exit status 0 if nothing keeps a device from being used, 4 if a device does not
-/// resolve, 5 if something does.
+/// resolve, 5 if something does. The last line is the verdict.
 #[derive(Debug, Args)]
 #[command(mut_arg("devices", |argument| argument.required(false)))]
 pub(crate) struct Check {
     /// The machine by its name, or its root: a directory or a disk image
-    #[arg(value_name = "MACHINE|DIR|IMAGE")]
-    target: String,
+    #[arg(value_name = "MACHINE|DIR|IMAGE", required_unless_present_any = ["directory", "image"])]
+    target: Option<String>,
     // [default: what the machine is enabled for]
     #[command(flatten)]
     asked: Asked,
@@ -43,6 +43,8 @@ pub(crate) struct Check {
 #[derive(Debug, Serialize)]
 struct Report {
     machine: String,
+    /// What comes of a start now.
+    verdict: &'static str,
     findings: Vec<Finding>,
     notices: Vec<String>,
 }
@@ -50,9 +52,17 @@ struct Report {
 impl Check {
     pub(crate) fn run(&self) -> Result<Status> {
         let host = self.host.open()?;
-        let Target { name, mut asked, dropin, unit } = self.target(&host)?;
+        let typed = self.asked.absolute()?;
+        let named = typed.directory.as_ref().or(typed.image.as_ref());
+        let machine = self.target.clone().or(named.map(ToString::to_string)).unwrap_or_default();
+        let Target { name, mut asked, dropin, unit, at_worst } = target(&host, &machine, typed)?;
         if asked.devices.is_empty() {
-            bail!("{}: not enabled, so name what to check for by --device", self.target);
+            return Ok(output::usage(&format!(
+                "{machine}: not enabled, so name what to check for by --device"
+            )));
+        }
+        if asked.image.is_some() && asked.loader.as_deref() == Some("cache") {
+            return Ok(output::usage(NO_CACHE));
         }
         let mut notices = Vec::new();
         if let Some(file) = asked.image.clone()
@@ -64,57 +74,70 @@ impl Check {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
         };
-        let mut findings = match nspawn::preview(&host, &meant.order(&asked, &name), sandbox) {
-            Ok(decided) => judge(&host, &decided, dropin.as_deref(), &mut notices)?,
+        let (mut findings, is_ready) = match nspawn::preview(&host, &meant.order(&asked, &name), sandbox) {
+            Ok(decided) => (judge(&host, &decided, dropin.as_deref(), &mut notices)?, true),
             // What is missing is a finding; that nothing can be looked at is an error.
-            Err(Failed::Missing(missing)) => missing.told().into_iter().map(failure).collect(),
+            Err(Failed::Missing(missing)) => (missing.told().into_iter().map(failure).collect(), false),
             Err(error) => return Err(error.into()),
         };
         findings.extend(unit);
         findings.sort();
-        let report = Report {
-            machine: self.target.clone(),
-            findings,
-            notices: notices.into_iter().map(|notice| notice.0).collect(),
+        let fails = findings.iter().any(|finding| finding.severity == Severity::Failure);
+        let verdict = match (is_ready, fails) {
+            (false, _) => at_worst,
+            (true, true) => "will not find all of its devices",
+            (true, false) => "will find its devices",
         };
+        let notices = notices.into_iter().map(|notice| notice.0);
+        let notices = notices.filter(|notice| !is_found(notice, &findings)).collect();
+        let report = Report { machine, verdict, findings, notices };
         if self.json {
             output::text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         } else {
             output::text(&words(&report))?;
         }
-        let fails = report.findings.iter().any(|finding| finding.severity == Severity::Failure);
         Ok(if fails { Status::Stale } else { Status::Done })
     }
+}
 
-    fn target(&self, host: &Root) -> Result<Target> {
-        let typed = self.asked.absolute()?;
-        let target = |name, asked| Target { name, asked, dropin: None, unit: Vec::new() };
-        if self.target.contains('/') {
-            let path = absolute(Utf8Path::new(&self.target))?;
-            let name = named_by(&path);
-            return Ok(match host.target(&path)?.map(|entry| entry.kind) {
-                None => bail!("{path}: no such directory or image"),
-                Some(Kind::Directory) => target(name, Asked { directory: Some(path), ..typed }),
-                Some(_) => target(name, Asked { image: Some(path), ..typed }),
-            });
-        }
-        let machine: Name = self.target.parse()?;
-        let started = started(host, &machine)?;
-        let mut unit = told(&started);
-        let Present::Ours { text, origin } = dropin::present(host, &machine)? else {
-            return Ok(Target { unit, ..target(machine.to_string(), typed.with(&started)) });
-        };
-        let (enabled, made_for) = origin.map(|origin| (origin.asked, origin.unit)).unwrap_or_default();
-        if made_for != started {
-            unit.push(Finding {
-                severity: Severity::Warning,
-                what: "its unit starts it otherwise than when it was enabled".to_owned(),
-                remedy: "`cdi-gen nspawn enable` again".to_owned(),
-            });
-        }
-        let asked = if typed.devices.is_empty() { enabled } else { typed.with(&started) };
-        Ok(Target { name: machine.to_string(), asked, dropin: Some(text), unit })
+/// The machine that is meant by its name, or by where its root is.
+fn target(host: &Root, named: &str, typed: Asked) -> Result<Target> {
+    let target = |name, asked| Target {
+        name,
+        asked,
+        dropin: None,
+        unit: Vec::new(),
+        at_worst: "cannot be given its devices now",
+    };
+    if named.contains('/') {
+        let path = absolute(Utf8Path::new(named))?;
+        let name = named_by(&path);
+        return Ok(match host.target(&path)?.map(|entry| entry.kind) {
+            None => bail!("{path}: no such directory or image"),
+            Some(Kind::Directory) => target(name, Asked { directory: Some(path), ..typed }),
+            Some(_) => target(name, Asked { image: Some(path), ..typed }),
+        });
     }
+    let machine: Name = named.parse()?;
+    let started = started(host, &machine)?;
+    let mut unit = told(&started);
+    let Present::Ours { text, origin } = dropin::present(host, &machine)? else {
+        return Ok(Target { unit, ..target(machine.to_string(), typed.with(&started)) });
+    };
+    let at_worst = match origin.as_ref().is_some_and(|origin| origin.required) {
+        true => "will not start",
+        false => "will start without its devices",
+    };
+    let (enabled, made_for) = origin.map(|origin| (origin.asked, origin.unit)).unwrap_or_default();
+    if made_for != started {
+        unit.push(Finding {
+            severity: Severity::Warning,
+            what: "its unit starts it otherwise than when it was enabled".to_owned(),
+            remedy: "`cdi-gen nspawn enable` again".to_owned(),
+        });
+    }
+    let asked = if typed.devices.is_empty() { enabled } else { typed.with(&started) };
+    Ok(Target { name: machine.to_string(), asked, dropin: Some(text), unit, at_worst })
 }
 
 /// What is to be judged.
@@ -125,6 +148,8 @@ struct Target {
     dropin: Option<String>,
     /// What is wrong with its unit.
     unit: Vec<Finding>,
+    /// What comes of a start for which it cannot be made ready.
+    at_worst: &'static str,
 }
 
 fn failure((what, remedy): (String, &str)) -> Finding {
@@ -175,14 +200,20 @@ fn judge(
     }))
 }
 
+/// Whether a finding says of a library what a notice does of all that are left out for it.
+fn is_found(notice: &str, findings: &[Finding]) -> bool {
+    let reason =
+        |text: &str| text.split_once(": ").map(|(_, why)| why.trim_end_matches("; left out").to_owned());
+    let why = reason(notice);
+    why.is_some() && findings.iter().any(|finding| reason(&finding.what) == why)
+}
+
 fn words(report: &Report) -> String {
     let mut lines: Vec<String> = Vec::new();
     for Finding { severity, what, remedy } in &report.findings {
         lines.push(output::one_line(&format!("{severity}: {what}; {remedy}")));
     }
     lines.extend(report.notices.iter().map(|notice| output::one_line(&format!("note: {notice}"))));
-    if lines.is_empty() {
-        lines.push(format!("{}: nothing stands in the way", report.machine));
-    }
+    lines.push(output::one_line(&format!("{}: {}", report.machine, report.verdict)));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

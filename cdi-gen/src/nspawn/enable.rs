@@ -5,15 +5,15 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::cdi::ContainerEdits;
-use libgpuspec::nspawn::{self, Machine, MachineRoot, Order};
+use libgpuspec::nspawn::{self, Machine, MachineRoot, Order, Sources};
 use libgpuspec::render::nspawn::lines;
 use sha2::{Digest, Sha256};
 
-use super::asked::Asked;
+use super::asked::{Asked, NO_CACHE};
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::sandbox::sandbox;
-use super::started::{Started, started};
+use super::started::started;
 use super::{image, meant, systemd};
 use crate::hook;
 use crate::output::{self, Status};
@@ -58,13 +58,22 @@ impl Enable {
         };
         let unit = started(&host, machine)?;
         unit.blind.iter().for_each(|blind| output::warning(&blind.to_string()));
-        let asked = self.completed(&host, &unit)?;
+        let asked = self.asked.absolute()?.with(&unit);
+        let root = self.root(&host, &asked)?;
+        if let (Some(MachineRoot::Image(_)), Some("cache")) = (&root, asked.loader.as_deref()) {
+            return Ok(output::usage(NO_CACHE));
+        }
+        let asked = completed(&host, asked, root)?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
         };
         let (rules, notices) = meant.rules(&host)?;
         output::notices(&notices);
+        let (sources, _) = Sources::read(&host, &meant.edits, &[]);
+        if let Err(missing) = nspawn::all_there(&meant.edits, &sources) {
+            output::warning(&missing.to_string());
+        }
         let hook = hook::path(self.hook_path.as_deref(), PROGRAM)?;
         let (required, no_touch) = (self.required, self.no_touch);
         let origin = Origin { asked, unit, hook, required, no_touch, made_directory };
@@ -73,42 +82,34 @@ impl Enable {
             let path = machine.dropins("etc").join(dropin::NAME);
             let name = machine.to_string();
             let order = meant.order(&origin.asked, &name);
-            return output::text(&format!("# {path}\n{text}{}", at_start(&host, &order)));
+            return output::text(&format!("# {path}\n{text}{}", at_start(&host, &order, no_touch)));
         }
         let path = dropin::write(&host, machine, &text)?;
         output::note(&format!("wrote {}", host.outside(&path)));
         systemd::reload(&host)?;
-        self.tell_next(&host)?;
+        if systemd::is_booted(&host)? {
+            self.tell_next(&host)?;
+        }
         Ok(Status::Done)
     }
 
-    /// What is asked for, and for a disk image what its loader can be told without looking into it at each start.
-    fn completed(&self, host: &Root, unit: &Started) -> Result<Asked> {
-        let mut asked = self.asked.absolute()?.with(unit);
-        let machine = match (&asked.directory, &asked.image) {
-            (Some(_), _) => return Ok(asked),
-            (None, Some(path)) => Some(MachineRoot::Image(path.clone())),
-            (None, None) => match Machine::find(host, &self.machine.to_string()) {
-                Ok(machine) => Some(machine.root),
-                Err(libgpuspec::Error::Machine(_)) => {
-                    let machine = &self.machine;
-                    output::warning(&format!(
-                        "no machine {machine} is here yet; a root that is elsewhere is named by --directory or --image"
-                    ));
-                    None
-                }
-                Err(error) => return Err(error.into()),
-            },
-        };
-        if let Some(MachineRoot::Image(path)) = machine
-            && asked.library_directory.is_none()
-            && asked.loader.as_deref().is_none_or(|loader| matches!(loader, "auto" | "overlay"))
-        {
-            let mut notices = Vec::new();
-            asked.library_directory = image::library_directory(&host.outside(&path), &mut notices)?;
-            output::notices(&notices);
+    /// The machine's root, if it is here.
+    fn root(&self, host: &Root, asked: &Asked) -> Result<Option<MachineRoot>> {
+        let named = asked.directory.clone().map(MachineRoot::Directory);
+        if let Some(root) = named.or_else(|| asked.image.clone().map(MachineRoot::Image)) {
+            return Ok(Some(root));
         }
-        Ok(asked)
+        match Machine::find(host, &self.machine.to_string()) {
+            Ok(machine) => Ok(Some(machine.root)),
+            Err(libgpuspec::Error::Machine(_)) => {
+                let machine = &self.machine;
+                output::warning(&format!(
+                    "no machine {machine} is here yet; a root that is elsewhere is named by --directory or --image"
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn tell_next(&self, host: &Root) -> Result<()> {
@@ -124,17 +125,34 @@ impl Enable {
     }
 }
 
-/// What a start now would add to the machine's settings, as comments where that cannot be told.
-fn at_start(host: &Root, order: &Order<'_>) -> String {
-    let state = nspawn::state_directory(order.machine);
-    let lines =
-        nspawn::preview(host, order, sandbox).map_err(|error| libgpuspec::error::chain(&error)).and_then(
-            |decided| lines::lines(&decided.preparation, &state, b"").map_err(|error| error.to_string()),
-        );
-    match lines {
-        Ok(lines) => format!("\n# While it runs, in its settings:\n{lines}"),
-        Err(reason) => format!("\n# It could not be made ready now: {}\n", output::one_line(&reason)),
+/// The same, and for a disk image what its loader can be told without looking into it at each start.
+fn completed(host: &Root, mut asked: Asked, root: Option<MachineRoot>) -> Result<Asked> {
+    if let Some(MachineRoot::Image(path)) = root
+        && asked.library_directory.is_none()
+        && asked.loader.as_deref().is_none_or(|loader| matches!(loader, "auto" | "overlay"))
+    {
+        let mut notices = Vec::new();
+        asked.library_directory = image::library_directory(&host.outside(&path), &mut notices)?;
+        output::notices(&notices);
     }
+    Ok(asked)
+}
+
+/// What a start now would add to the machine's settings, as comments where that cannot be told.
+fn at_start(host: &Root, order: &Order<'_>, no_touch: bool) -> String {
+    let state = nspawn::state_directory(order.machine);
+    let decided = nspawn::preview(host, order, sandbox).map_err(|error| libgpuspec::error::chain(&error));
+    let told = decided.and_then(|decided| {
+        let own = decided.machine.settings.filter(|file| file.trusted);
+        let path = own
+            .map_or(format!("/run/systemd/nspawn/{}.nspawn", order.machine), |file| file.path.into_string());
+        let whose = if no_touch { ", for its unit alone" } else { "" };
+        let lines = lines::lines(&decided.preparation, &state, b"").map_err(|error| error.to_string())?;
+        Ok(format!("\n# {path}, while it runs{whose}\n{lines}"))
+    });
+    told.unwrap_or_else(|reason| {
+        format!("\n# It could not be made ready now: {}\n", output::one_line(&reason))
+    })
 }
 
 pub(super) fn foreign(host: &Root, machine: &Name) -> Status {

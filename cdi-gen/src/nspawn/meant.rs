@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use libgpuspec::apply::Request;
-use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, fill};
+use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, Unresolved, fill};
 use libgpuspec::nspawn::{MachineRoot, Order, Refused, RootKind};
 use libgpuspec::render::nspawn::devices::{DeviceRule, device_allow, majors};
 use libgpuspec::{Notice, Root};
 
 use super::asked::Asked;
+use crate::discovery::VENDOR;
 use crate::output;
 
 /// The largest /proc/devices that is read; a hundred times the largest seen.
@@ -27,13 +28,24 @@ pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Meant, Vec<Strin
     let registry = Registry::unwatched(Root::open("/".into())?, &asked.spec_directories);
     let edits = match registry.resolve(&asked.devices) {
         Ok(edits) => edits,
-        Err(reasons) => return Ok(Err(reasons.iter().map(ToString::to_string).collect())),
+        Err(reasons) => return Ok(Err(reasons.iter().map(told).collect())),
     };
     let (requests, unknown_hooks) = oci_hook::meanings(&edits.hooks);
     let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
     let refused = unknown_hooks.iter().filter(|name| !asked.allowed_hooks.contains(name));
     let refused: Vec<String> = refused.map(|name| Refused::Hook(name.clone()).to_string()).collect();
     Ok(if refused.is_empty() { Ok(Meant { edits, requests, unknown_hooks }) } else { Err(refused) })
+}
+
+/// Why a device does not resolve, and what helps where a spec of ours is not there.
+fn told(reason: &Unresolved) -> String {
+    let ours = |device: &str| device.strip_prefix(VENDOR.kind).is_some_and(|name| name.starts_with('='));
+    match reason {
+        Unresolved::Unknown { device, hint } if ours(device) && !hint.contains(" has ") => {
+            format!("{reason}; cdi-gen generate --install makes one")
+        }
+        Unresolved::Unknown { .. } | Unresolved::Name(_) | Unresolved::Conflict(_) => reason.to_string(),
+    }
 }
 
 impl Meant {

@@ -225,11 +225,13 @@ fn loader(checked: &Checked<'_>) -> Option<Finding> {
         Loader::Overlay(farms) => {
             let directories: Vec<&str> = farms.iter().map(|farm| farm.directory.as_str()).collect();
             let what = format!("{}: read-only in the machine while it runs", directories.join(", "));
-            Some(finding(
-                Severity::Note,
-                what,
-                "--loader cache for a machine in which packages are to be installed",
-            ))
+            let remedy = match checked.guest.libc {
+                Libc::Unknown => "install packages in it while it is without the devices",
+                Libc::Glibc | Libc::Musl | Libc::Absent => {
+                    "--loader cache for a machine in which packages are to be installed"
+                }
+            };
+            Some(finding(Severity::Note, what, remedy))
         }
         Loader::Cache(_) if unusable => Some(finding(
             Severity::Failure,
