@@ -66,7 +66,8 @@ down() {
 once() {
   begin "$1"
   ended "$1"
-  told "$1"
+  # systemd says this beside what the machine is writing already: its unit has something to do after the start.
+  told "$1" | sed '/^Started systemd-nspawn@/d'
 }
 
 ended() {
