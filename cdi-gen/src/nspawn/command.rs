@@ -1,6 +1,6 @@
 //! Options of systemd-nspawn, of which only those are understood that bear on what a machine is given.
 
-use libgpuspec::render::nspawn::settings::is_no;
+use libgpuspec::nspawn::settings_file::is_no;
 
 /// What options of systemd-nspawn say, and all of their words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a machine's settings file says and options of the same class would hide: read, to be said by options too.
 
 use libgpuspec::nspawn::SettingsFile;
-use libgpuspec::render::nspawn::settings::{self, Assignment, assignments, is_no};
+use libgpuspec::nspawn::settings_file::{self, Assignment, assignments, is_no};
 
 use super::command::Command;
 
@@ -70,7 +70,7 @@ pub(super) fn command_line(command: &Command, file: Option<&SettingsFile>) -> Op
     let told = variables.iter().rev().find_map(|one| one.strip_prefix("SYSTEMD_PROC_CMDLINE="));
     Some(told.map(str::to_owned).unwrap_or_else(|| match command.boots {
         true => command.words.join(" "),
-        false => settings::command_line(text),
+        false => settings_file::command_line(text),
     }))
 }
 
@@ -82,7 +82,7 @@ fn variables(text: &[u8]) -> Vec<String> {
         match (section.as_str(), key.as_str()) {
             ("Exec", "Environment") if value.is_empty() => variables.clear(),
             ("Exec", "Environment") => {
-                variables.extend(settings::words(&value).into_iter().filter(|word| word.contains('=')));
+                variables.extend(settings_file::words(&value).into_iter().filter(|word| word.contains('=')));
             }
             _ => {}
         }

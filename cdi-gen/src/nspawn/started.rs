@@ -6,8 +6,8 @@ use std::fmt;
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use libgpuspec::Root;
+use libgpuspec::nspawn::settings_file::{Assignment, assignments, is_no, words};
 use libgpuspec::nspawn::{Machine, MachineRoot};
-use libgpuspec::render::nspawn::settings::{Assignment, assignments, is_no, words};
 use libgpuspec::root::Kind;
 use serde::{Deserialize, Serialize};
 

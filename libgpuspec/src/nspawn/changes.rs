@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::ldcache;
-use crate::render::nspawn::settings;
 use crate::root::{Attributes, Directory};
 use crate::{Notice, Root, apply};
 
-use super::TREE;
+use super::{TREE, settings_file};
 
 /// What a file is, and so what in it is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,7 +257,7 @@ impl Sort {
             Sort::Cache => ldcache::remove(bytes, |path| path.starts_with(TREE)).ok().flatten(),
             Sort::List => apply::unlisted(bytes, Utf8Path::new(TREE)),
             Sort::Configuration => apply::without_include(bytes),
-            Sort::Settings => settings::has_block(bytes).then(|| settings::without_block(bytes)),
+            Sort::Settings => settings_file::has_block(bytes).then(|| settings_file::without_block(bytes)),
         }
     }
 }

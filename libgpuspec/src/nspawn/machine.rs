@@ -6,9 +6,9 @@
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::RootKind;
+use super::settings_file::{Assignment, assignments, is_no};
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::render::nspawn::settings::{Assignment, assignments, is_no};
 use crate::root::Kind;
 
 /// Where images of machines are (systemd, image_search_path of discover-image.c).

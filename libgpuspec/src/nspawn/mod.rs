@@ -33,6 +33,7 @@ mod preparation;
 mod prepare;
 mod sandbox;
 mod settings;
+pub mod settings_file;
 pub mod sources;
 mod state;
 mod tree;

@@ -5,9 +5,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::changes::{Before, Change, Changes, Sort, temporary};
 use super::machine::{MAX_SETTINGS, Machine, SETTINGS, settings_name};
 use super::manifest::{Tree, Whose};
+use super::settings_file;
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::render::nspawn::settings;
 use crate::root::{Attributes, Directory, Durability, Kind};
 
 /// Below it nspawn looks for a file that is not kept; systemd-nspawn@.service has it made.
@@ -26,8 +26,8 @@ pub enum Touch {
 /// What a machine's settings say without additions, of an untrusted file what nspawn follows.
 pub(super) fn base(machine: &Machine) -> Vec<u8> {
     match &machine.settings {
-        Some(file) if file.trusted => settings::without_block(&file.text),
-        Some(file) => settings::kept(&file.text).into_bytes(),
+        Some(file) if file.trusted => settings_file::without_block(&file.text),
+        Some(file) => settings_file::kept(&file.text).into_bytes(),
         None => Vec::new(),
     }
 }
@@ -49,7 +49,7 @@ pub(super) fn change(host: &Root, machine: &Machine, lines: &str) -> Result<Tree
     }
     changes.visit(&root, directory)?;
     let before = before(&root, directory, &name)?;
-    let after = settings::with_block(&base(machine), lines);
+    let after = settings_file::with_block(&base(machine), lines);
     let path = Utf8Path::new(directory).join(&name);
     changes.files.push(Change { path, sort: Sort::Settings, before, after });
     let identity = root.target(Utf8Path::new("/"))?.map(|entry| entry.identity).unwrap_or_default();
@@ -67,8 +67,8 @@ fn before(root: &Root, directory: &str, name: &str) -> Result<Option<Before>> {
     }
     let Some(bytes) = directory.read(name, MAX_SETTINGS)? else { return Ok(None) };
     let Some(attributes) = directory.attributes(name)? else { return Ok(None) };
-    let own = settings::without_block(&bytes);
-    Ok((!own.is_empty() || !settings::has_block(&bytes)).then_some(Before { bytes: own, attributes }))
+    let own = settings_file::without_block(&bytes);
+    Ok((!own.is_empty() || !settings_file::has_block(&bytes)).then_some(Before { bytes: own, attributes }))
 }
 
 /// Takes a block of ours out of the machine's trusted files, and tells which had one; in /run a file that had nothing
@@ -82,10 +82,11 @@ pub fn remove_block(host: &Root, machine: &str) -> Result<Vec<Utf8PathBuf>> {
             continue;
         }
         let bytes = directory.read(&name, MAX_SETTINGS)?.unwrap_or_default();
-        let Some(attributes) = directory.attributes(&name)?.filter(|_| settings::has_block(&bytes)) else {
+        let Some(attributes) = directory.attributes(&name)?.filter(|_| settings_file::has_block(&bytes))
+        else {
             continue;
         };
-        let own = settings::without_block(&bytes);
+        let own = settings_file::without_block(&bytes);
         match own.is_empty() && place.starts_with(RUN) {
             true => directory.remove(&name)?,
             false => {
@@ -99,7 +100,7 @@ pub fn remove_block(host: &Root, machine: &str) -> Result<Vec<Utf8PathBuf>> {
 
 /// Writes the machine's settings with these lines into its state, where they are for its unit alone.
 pub(super) fn write_private(state: &Directory, machine: &Machine, lines: &str) -> Result<()> {
-    let after = settings::with_block(&base(machine), lines);
+    let after = settings_file::with_block(&base(machine), lines);
     let directory = state.make_directory("settings")?;
     directory.replace_file(&settings_name(&machine.name), &after, 0o644, None, Durability::Lazy)
 }

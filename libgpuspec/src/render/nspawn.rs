@@ -1,7 +1,7 @@
-//! What systemd-nspawn and its units read: settings files, arguments, drop-ins.
+//! What systemd-nspawn and its units read: lines of settings files, arguments, drop-ins.
 //!
-//! A [`Preparation`](crate::nspawn::Preparation) becomes [lines] of a block in a [settings] file, which
-//! comes and goes with the rest of the file untouched, or arguments of a command line. The machine's unit gets a
+//! A [`Preparation`](crate::nspawn::Preparation) becomes [lines] of a block in a settings file
+//! ([`settings_file`](crate::nspawn::settings_file)), or arguments of a command line. The machine's unit gets a
 //! [drop-in](dropin) that says what it may open ([devices]) and who makes the machine ready.
 
 pub mod bundle;
@@ -10,6 +10,6 @@ pub mod dropin;
 pub mod flat;
 pub mod lines;
 mod quote;
-pub mod settings;
 
 pub use quote::Unwritable;
+pub(crate) use quote::settings_word;

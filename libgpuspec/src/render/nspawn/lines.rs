@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 
 use super::quote::{self, Unwritable};
-use super::settings;
+use crate::nspawn::settings_file::command_line;
 use crate::nspawn::{Bind, Loader, Places, Preparation, TREE, Way};
 
 /// The lines of the block for a settings file that says `rest` besides.
@@ -18,7 +18,7 @@ pub fn lines(preparation: &Preparation, state: &Utf8Path, rest: &[u8]) -> Result
             text.push_str(&format!("Environment={}\n", quote::settings_word(&assignment)));
         }
         // The first process alone has those.
-        if let Some(variable) = handed_on(preparation, &settings::command_line(rest))? {
+        if let Some(variable) = handed_on(preparation, &command_line(rest))? {
             text.push_str(&format!("Environment={}\n", quote::settings_word(&variable)));
         }
     }

@@ -12,26 +12,8 @@ pub struct Unwritable {
     pub why: &'static str,
 }
 
-/// The words of a list as the settings parser splits it: quotes taken away, backslashes left.
-pub(super) fn settings_words(list: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for character in list.chars() {
-        match (quote, character) {
-            (Some(open), _) if character == open => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(character);
-                word.get_or_insert_default();
-            }
-            (None, ' ' | '\t' | '\n' | '\r') => words.extend(word.take()),
-            (_, _) => word.get_or_insert_default().push(character),
-        }
-    }
-    words.extend(word);
-    words
-}
-
-/// A word of such a list, quoted where it has to be.
-pub(super) fn settings_word(word: &str) -> String {
+/// A word of a list in a settings file, quoted where it has to be.
+pub(crate) fn settings_word(word: &str) -> String {
     // At a line's end a backslash would continue it.
     let plain = |character: char| !matches!(character, ' ' | '\t' | '"' | '\'' | '\\');
     if !word.is_empty() && word.chars().all(plain) {
@@ -139,7 +121,7 @@ mod tests {
         #[test]
         fn a_quoted_word_is_read_as_the_same_word(words in proptest::collection::vec("[ -~\t]{0,12}", 0..5)) {
             let list = words.iter().map(|word| settings_word(word)).collect::<Vec<_>>().join(" ");
-            prop_assert_eq!(settings_words(&list), words);
+            prop_assert_eq!(crate::nspawn::settings_file::words(&list), words);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! See systemd.nspawn(5). The reading is that of systemd's conf-parser.c, since a line that it and we read
 //! differently is one that an image's maker could hide from us.
 
-use super::quote;
+use crate::render::nspawn::settings_word;
 
 /// How a block's first line begins.
 const BEGIN: &str = "# BEGIN gpuspec";
@@ -92,7 +92,7 @@ fn physical_lines(text: &[u8]) -> Vec<&[u8]> {
 /// The text with a block of these lines at its end, in place of an earlier one.
 ///
 /// The block has its own section headers: systemd-nspawn reads a section that comes twice as one.
-pub fn with_block(text: &[u8], lines: &str) -> Vec<u8> {
+pub(super) fn with_block(text: &[u8], lines: &str) -> Vec<u8> {
     let mut text = without_block(text);
     if !text.is_empty() {
         text.push(b'\n');
@@ -103,7 +103,7 @@ pub fn with_block(text: &[u8], lines: &str) -> Vec<u8> {
 }
 
 /// The text without a block that [`with_block`] added, else the same bytes.
-pub fn without_block(text: &[u8]) -> Vec<u8> {
+pub(super) fn without_block(text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
     while let Some((before, after)) = around_block(&text) {
         let mut before = before.to_vec();
@@ -117,7 +117,7 @@ pub fn without_block(text: &[u8]) -> Vec<u8> {
 }
 
 /// Whether there is a block of ours.
-pub fn has_block(text: &[u8]) -> bool {
+pub(super) fn has_block(text: &[u8]) -> bool {
     around_block(text).is_some()
 }
 
@@ -143,9 +143,22 @@ fn is_begin(line: &[u8]) -> bool {
     line.strip_prefix(BEGIN.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b':')))
 }
 
-/// The words of a value that is a list, such as `Environment`'s.
-pub fn words(value: &str) -> Vec<String> {
-    quote::settings_words(value)
+/// The words of a value that is a list, such as `Environment`'s: quotes taken away, backslashes left.
+pub fn words(list: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for character in list.chars() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, ' ' | '\t' | '\n' | '\r') => words.extend(word.take()),
+            (_, _) => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 /// Whether a value that may be a boolean says no (systemd.syntax(7)).
@@ -182,7 +195,7 @@ const KEPT: [(&str, &[&str]); 2] = [
 
 /// What of an untrusted file can stand in a trusted one and mean no more than it did: all that
 /// systemd-nspawn would follow of it where it is.
-pub fn kept(untrusted: &[u8]) -> String {
+pub(super) fn kept(untrusted: &[u8]) -> String {
     let mut text = String::new();
     let mut section = "";
     for (name, keys) in KEPT {
@@ -216,19 +229,19 @@ pub fn command_line(text: &[u8]) -> String {
         match (section.as_str(), key.as_str()) {
             ("Exec", "Environment") if value.is_empty() => variable = None,
             ("Exec", "Environment") => {
-                let words = quote::settings_words(&value);
-                let mut own = words.iter().filter_map(|word| word.strip_prefix("SYSTEMD_PROC_CMDLINE="));
+                let list = words(&value);
+                let mut own = list.iter().filter_map(|word| word.strip_prefix("SYSTEMD_PROC_CMDLINE="));
                 variable = own.next_back().map(str::to_owned).or(variable);
             }
             ("Exec", "Parameters") if value.is_empty() => parameters.clear(),
-            ("Exec", "Parameters") => parameters.extend(quote::settings_words(&value)),
+            ("Exec", "Parameters") => parameters.extend(words(&value)),
             ("Exec", "Boot" | "ProcessTwo") => starts = true,
             _ => {}
         }
     }
-    let words = if starts { parameters } else { Vec::new() };
+    let parameters = if starts { parameters } else { Vec::new() };
     variable
-        .unwrap_or_else(|| words.iter().map(|word| quote::settings_word(word)).collect::<Vec<_>>().join(" "))
+        .unwrap_or_else(|| parameters.iter().map(|word| settings_word(word)).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
