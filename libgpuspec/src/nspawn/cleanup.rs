@@ -6,7 +6,7 @@ use super::changes::Changes;
 use super::machine::{Machine, MachineRoot};
 use super::manifest::{Manifest, Tree, Whose};
 use super::sandbox::{Sandbox, confined};
-use super::state::State;
+use super::state::{State, check_state_name, state_directory};
 use super::{loader, settings};
 use crate::apply::container;
 use crate::error::{Error, Result};
@@ -16,11 +16,17 @@ use crate::{Notice, Root};
 ///
 /// What cannot be taken back, in a tree that is gone for example, is told: it is no reason to leave the rest.
 pub fn cleanup(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
-    let state = State::open(host, machine)?;
+    check_state_name(machine)?;
+    let state = match State::open(host, machine) {
+        // A /run that is full, for example: who is to be prepared is told, and there is nothing to take back.
+        Err(_) if host.entry(&state_directory(machine))?.is_none() => return Ok(Vec::new()),
+        state => state?,
+    };
     let is_known = state.earlier()?.is_some();
     let mut notices = take_back(&state, sandbox)?;
     if !is_known {
-        notices.extend(forget(host, machine, sandbox).unwrap_or_else(|error| vec![error.into()]));
+        // In a tree that cannot be looked into nothing of ours is known; the start that comes next has to tell why.
+        notices.extend(forget(host, machine, sandbox).unwrap_or_default());
     }
     state.close()?;
     Ok(notices)

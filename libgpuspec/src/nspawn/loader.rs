@@ -18,6 +18,11 @@ pub(super) fn changes(root: &Root, libraries: &[Libraries]) -> Result<Changes> {
     let mut changes = Changes::default();
     changes.visit(root, apply::ETC)?;
     changes.visit(root, apply::LIST_DIRECTORY)?;
+    let lists = Utf8Path::new(apply::LIST_DIRECTORY);
+    if root.directory(lists)?.is_none() && root.entry(lists)?.is_some() {
+        let reason = "no directory, or a link that leads to none".to_owned();
+        return Err(Error::Format { path: root.outside(lists), reason });
+    }
     let directories: Vec<&Utf8Path> = libraries.iter().map(|one| one.directory.as_path()).collect();
     let list = |_: Option<&[u8]>| Ok(Some(apply::list_text(&directories).into_bytes()));
     changes.add(root, &apply::list_path(), Sort::List, list)?;
