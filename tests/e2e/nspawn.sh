@@ -33,7 +33,8 @@ why_not() {
   esac
 }
 
-# What the host has beside its suite: the driver, the programs, a simulated /proc and /sys; and what machines are made of.
+# prepare [GROUP…]: what the host has beside its suite: the driver, the programs, a simulated /proc and /sys; and what
+# machines are made of.
 prepare() {
   need_rust
   build_programs
@@ -41,6 +42,7 @@ prepare() {
   machine_root "$(host_suite "$VERSION")"
   machine_root trixie
   layouts
+  [[ " $* " != *' sid '* ]] || machine_root sid
   # An archive may have dropped it.
   (machine_root bullseye) || say 'no bullseye: its checks are skipped'
   host_root "$(host_suite "$VERSION")" "$DRIVER"
@@ -70,7 +72,7 @@ all_checks() {
     skip "nspawn, host systemd $VERSION" "$reason"
     return
   }
-  prepare
+  prepare "$@"
   if host_start --bind-ro="$CHECKOUT" --bind-ro="$CACHE" --bind="$RESULTS"; then
     host_run --setenv=RESULTS="$RESULTS" --setenv=CACHE="$CACHE" --setenv=LOG_LINES="${LOG_LINES:-60}" bash "$here/nspawn/checks.sh" "$@"
     host_stop

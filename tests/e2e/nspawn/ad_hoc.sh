@@ -4,10 +4,13 @@
 # run_in ARG… -- COMMAND…: ARGs are systemd-nspawn's.
 run_in() { cdi-gen nspawn run --device nvidia.com/gpu=all "$@" </dev/null 2>/run/errors | tr -d '\r'; }
 
+# The driver is found in LIBDIR.
 runs() {
-  run_in "$@" -- /usr/local/bin/probe cuda nvml /dev/nvidia0 /dev/nvidia1 >/run/answers || true
-  equal answers $'cuInit 100\nnvmlInit_v2 9\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO' </run/answers ||
-    { echo "with $*:"; cat /run/errors; return 1; }
+  run_in "$@" -- /usr/local/bin/probe cuda nvml whence "${NODES[@]}" >/run/answers || true
+  equal answers "cuInit 100
+nvmlInit_v2 9
+libcuda.so.1 from $LIBDIR/libcuda.so.1
+$ALL_NODES" </run/answers || { echo "with $*:"; cat /run/errors; return 1; }
 }
 
 # What systemd-nspawn itself puts into a tree (a time zone, a resolv.conf) is there from a run without us.
@@ -16,7 +19,7 @@ runs_and_leaves() {
   remember "$1"
   runs --directory="$MACHINES/$1" "${@:2}"
   untouched "$1"
-  our_mounts | equal mounts ''
+  new_mounts | equal mounts ''
   [ ! -d /run/gpuspec/nspawn ] || find /run/gpuspec/nspawn -mindepth 1 | equal state ''
 }
 
@@ -61,7 +64,7 @@ terminated() {
   while [ -z "$(our_mounts)" ] && [ $((tries--)) -gt 0 ]; do sleep 0.1; done
   kill -TERM $started
   wait $started || true
-  our_mounts | equal mounts ''
+  new_mounts | equal mounts ''
   untouched guest
 }
 
@@ -69,25 +72,29 @@ layouts_ad_hoc() {
   local name
   for name in fedora arch; do
     layout $name
-    runs_and_leaves $name
-    runs_and_leaves $name --read-only
+    LIBDIR=/lib64 runs_and_leaves $name
+    LIBDIR=/lib64 runs_and_leaves $name --read-only
   done
 }
 
 nixos_ad_hoc() {
   layout nixos
-  runs_and_leaves nixos
+  LIBDIR=/run/opengl-driver/lib runs_and_leaves nixos
 }
 
 bullseye_ad_hoc() {
   machine bullseye bullseye
-  runs_and_leaves bullseye
+  LIBDIR=/usr$LIBDIR runs_and_leaves bullseye
 }
 
 arguments_for_scripts() {
   local arguments
-  read -r -d '' -a arguments < <(cdi-gen nspawn args --device nvidia.com/gpu=all "--directory=$MACHINES/guest") || true
-  [ ${#arguments[@]} -gt 0 ]
+  mapfile -t arguments < <(cdi-gen nspawn args --device nvidia.com/gpu=0 "--directory=$MACHINES/guest")
+  remember guest
+  systemd-nspawn --quiet "${arguments[@]}" --read-only --directory="$MACHINES/guest" \
+    /usr/local/bin/probe cuda nvml /dev/nvidia0 /dev/nvidia1 </dev/null | tr -d '\r' |
+    equal answers $'cuInit 100\nnvmlInit_v2 9\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENOENT'
+  untouched guest
 }
 
 # ---- images ------------------------------------------------------------------------------------------------------
@@ -111,17 +118,17 @@ images() {
   for mode in '' --read-only --volatile=yes --volatile=overlay; do
     hash=$(sha256sum "$MACHINES/disk.raw")
     # shellcheck disable=SC2086 # none, or one word
-    runs --image="$MACHINES/disk.raw" $mode
+    LIBDIR=/lib64 runs --image="$MACHINES/disk.raw" $mode
     [ "$mode" != --read-only ] || [ "$hash" = "$(sha256sum "$MACHINES/disk.raw")" ] || { echo 'the image changed'; return 1; }
   done
-  runs --image="$MACHINES/disk.raw" --private-users=524288:65536 --private-users-ownership=map
+  LIBDIR=/lib64 runs --image="$MACHINES/disk.raw" --private-users=524288:65536 --private-users-ownership=map
 }
 
 # systemd-nspawn's unit starts an image as it starts a directory.
 booted_image() {
   enable disk --device nvidia.com/gpu=all
   once disk >/run/told
-  grep -A 6 '^cuInit' /run/told | equal answers "${NOT_BOOTED/run\/gpuspec\/lib/lib64}" || { cat /run/told; return 1; }
+  answers_of_probe | equal answers "${NOT_BOOTED/run\/gpuspec\/lib/lib64}" || { cat /run/told; return 1; }
   disable disk
   nothing_left disk
 }
@@ -155,8 +162,9 @@ JSON
   systemd-nspawn --quiet --oci-bundle=/run/given </dev/null >/run/answers 2>/run/errors || true
   tr -d '\r' </run/answers | equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO' ||
     { cat /run/errors /run/given/config.json; return 1; }
+  lacks 'Invalid bind mount option' </run/errors
   cdi-gen nspawn bundle --remove /run/given
-  our_mounts | equal mounts ''
+  new_mounts | equal mounts ''
   [ ! -e /run/given ]
 }
 

@@ -25,7 +25,6 @@ libcuda.so.1 from $LIBDIR/libcuda.so.1
 $ALL_NODES"
   leader "$1" | equal leader "$(head -n 1 /run/look)"
 }
-LIBDIR=/lib/x86_64-linux-gnu
 
 # without NAME UNIT: nobody can tell that it ever had them.
 without() {

@@ -1,47 +1,64 @@
 # shellcheck shell=bash
 # What goes wrong: the machine starts without a GPU and says so, or, where it is required, does not start and says so.
 
-# starts_without WHY: guest, enabled as it is, comes up without a device and says a line with WHY.
+# starts_without WHY [first|again]: guest, enabled as it is, comes up without a device and says one line with WHY as it is
+# prepared, and again once it runs; or only one of both.
 starts_without() {
   up guest
   in_machine guest probe "${NODES[@]}" | equal answers "$NO_NODES"
   refused in_machine guest probe cuda
-  told guest >/run/told
-  grep -E "oci-hook-inject.*$1" /run/told || { cat /run/told; return 1; }
-  systemctl --no-pager --full --lines=200 status "$(unit guest)" | grep -E "oci-hook-inject.*$1" >/dev/null
-  machinectl --no-pager --full --lines=200 status guest | grep -E "guest runs without its devices: .*$1" >/dev/null
+  [ "${2:-first}" != first ] || says_so "$1"
+  [ "${2:-again}" != again ] || says_again "guest runs without its devices: .*$1"
   down guest
   nothing_left guest
 }
+says_again() { machinectl --no-pager --full --lines=200 status guest | grep -E "$1"; }
 
 # does_not_start WHY: guest, enabled with --required.
 does_not_start() {
   if begin guest; then echo 'it started'; return 1; fi
-  told guest | grep -E "oci-hook-inject.*$1" >/run/told || { told guest; return 1; }
-  wc -l </run/told | equal 'lines that say why' 1
+  systemctl is-failed "$(unit guest)"
+  says_so "$1"
   systemctl reset-failed "$(unit guest)"
   nothing_left guest
 }
 
+# says_so WORDS: one line of the unit's journal does, and its status shows it.
+says_so() {
+  told guest >/run/told
+  sed '/runs without its devices/d' /run/told | grep -cE "$1" | equal "lines of the journal with $1" 1 || { cat /run/told; return 1; }
+  systemctl --no-pager --full --lines=200 status "$(unit guest)" >/run/status || true
+  grep -E "$1" /run/status || { cat /run/status; return 1; }
+}
+
+# either_way WHY [first|again]: without its devices where it may, not at all where they are required.
+either_way() {
+  enable guest --device nvidia.com/gpu=all
+  starts_without "$@"
+  enable guest --device nvidia.com/gpu=all --required
+  does_not_start "$1"
+}
+
 spec_vanished() {
+  local why='nvidia\.com/gpu=all: '
   enable guest --device nvidia.com/gpu=all
   mv /etc/cdi /etc/cdi.away
-  starts_without "nvidia.com/gpu=all"
+  starts_without "$why"
   mv /etc/cdi.away /etc/cdi
   enable guest --device nvidia.com/gpu=all --required
   mv /etc/cdi /etc/cdi.away
-  does_not_start "nvidia.com/gpu=all"
+  does_not_start "$why"
   mv /etc/cdi.away /etc/cdi
 }
 
 # The files have other names now, the specification has the old ones. A new one is enough: nothing is enabled anew.
 driver_renewed() {
-  local new=550.999.99 why='550\.163\.01'
+  local new=550.999.99 why='libcuda\.so\.550\.163\.01.*make the spec anew'
   enable guest --device nvidia.com/gpu=all
   rename_driver 550.163.01 $new
-  starts_without $why
+  starts_without "$why"
   enable guest --device nvidia.com/gpu=all --required
-  does_not_start $why
+  does_not_start "$why"
   spec
   up guest
   in_machine guest ls /run/gpuspec/lib | holds "libcuda.so.$new"
@@ -66,32 +83,28 @@ rename_driver() {
 
 # No room where the machine's state is kept: not even for a name.
 state_is_full() {
-  enable guest --device nvidia.com/gpu=all
   mkdir -p /run/gpuspec
   mount -t tmpfs -o mode=0755,nr_inodes=1 full /run/gpuspec
-  up guest
-  in_machine guest probe "${NODES[@]}" | equal answers "$NO_NODES"
-  told guest | grep 'oci-hook-inject: .*No space left' || { told guest; return 1; }
-  down guest
-  enable guest --device nvidia.com/gpu=all --required
-  if begin guest; then echo 'it started'; return 1; fi
-  told guest | grep 'oci-hook-inject: .*No space left' || { told guest; return 1; }
-  our_mounts | sed '/ \/run\/gpuspec rw/d' | equal mounts ''
+  remember_mounts
+  either_way 'No space left' first
 }
 
 # No room in the machine itself: its loader's cache cannot be written.
 machine_is_full() {
   mount -t tmpfs -o mode=0755,size=300m full "$MACHINES/guest"
   cp -a "$CACHE/nspawn-trixie/." "$MACHINES/guest"
+  install /usr/local/bin/probe "$MACHINES/guest/usr/local/bin/probe"
   head -c 400m /dev/zero >"$MACHINES/guest/filler" 2>/dev/null || true
   remember guest
-  enable guest --device nvidia.com/gpu=all
-  "$HOOK" nspawn-prepare --machine=guest --device=nvidia.com/gpu=all >/run/told 2>&1 || true
-  cat /run/told
-  grep -iE 'no space' /run/told
-  "$HOOK" nspawn-cleanup --machine=guest
+  remember_mounts
+  refused "$HOOK" nspawn-prepare --machine=guest --device=nvidia.com/gpu=all
+  # At once, without a clean-up.
   untouched guest
+  new_mounts | equal mounts ''
+  "$HOOK" nspawn-cleanup --machine=guest
   nothing_left guest
+  # The machine's own programs have no room either, and say so.
+  either_way '00-gpuspec\.conf: .*No space left'
 }
 
 # Killed at one moment after another of its work: whatever it had done is undone by the clean-up, or by the next start.
@@ -107,24 +120,45 @@ killed_midway() {
   done
 }
 
+# killed_at NUMBER COMMAND…: the first system call of this number is its end, as sudden as SIGKILL and at the same place
+# each time.
+make_killed_at() {
+  cat >/usr/local/bin/killed_at <<'PERL'
+#!/usr/bin/perl
+my $filter = pack('SCCL' x 4, 0x20, 0, 0, 0, 0x15, 0, 1, shift, 0x06, 0, 0, 0x80000000, 0x06, 0, 0, 0x7fff0000);
+syscall(157, 22, 2, pack('Sx6P', 4, $filter)) == 0 or die "no filter: $!\n";
+exec @ARGV;
+PERL
+  chmod 0755 /usr/local/bin/killed_at
+}
+
+# killed_in_the_unit CALL ARG…: guest is enabled with ARGs, and its preparation killed at CALL at each start.
+killed_in_the_unit() {
+  local own=/etc/systemd/system/systemd-nspawn@guest.service.d/50-gpuspec.conf
+  enable guest --device nvidia.com/gpu=all "${@:2}"
+  {
+    printf '[Service]\nExecStartPre=\n'
+    sed -nE "s|^(ExecStartPre=[-+]*)(.* nspawn-prepare)|\1/usr/local/bin/killed_at ${1#*=} \2|; /^ExecStartPre=/p" "$own"
+  } >"${own%/*}/60-killed.conf"
+}
+
 killed_midway_in_the_unit() {
-  local delay
-  enable guest --device nvidia.com/gpu=all
-  for delay in 002 007; do
-    printf '[Service]\nExecStartPre=\nExecStartPre=-/usr/bin/timeout --signal=KILL 0.%s %s nspawn-prepare --machine=guest --device=nvidia.com/gpu=all\n' \
-      $delay "$HOOK" >"/etc/systemd/system/$(unit guest).d/60-killed.conf"
-    up guest
-    down guest
-    nothing_left guest
+  local call
+  # Its state mounted first, its nodes made, the files of the machine replaced.
+  for call in move_mount=429 mknodat=259 renameat=264; do
+    killed_in_the_unit "$call"
+    starts_without 'making it ready was cut short' again
+    killed_in_the_unit "$call" --required
+    does_not_start 'Control process exited, code=(killed|dumped), status=31/SYS'
+    calm
   done
 }
 
+# two_at_once ARG…: both enabled with them.
 two_at_once() {
   machine second trixie
-  remember guest
-  remember second
-  enable guest --device nvidia.com/gpu=0
-  enable second --device nvidia.com/gpu=1
+  enable guest --device nvidia.com/gpu=0 "$@"
+  enable second --device nvidia.com/gpu=1 "$@"
   systemctl daemon-reload
   systemctl start "$(unit guest)" "$(unit second)"
   answers guest
@@ -134,10 +168,32 @@ two_at_once() {
   down guest
   in_machine second probe cuda /dev/nvidia1 | equal second $'cuInit 100\nopen /dev/nvidia1 ENXIO'
   down second
-  disable second
   nothing_left second
   nothing_left guest
-  rm -rf "$MACHINES/second"
+}
+
+# Many times over, where nothing has to boot: what one has locked or removed is not in the other's way.
+many_at_once() {
+  local name round jobs
+  for name in one two three four; do
+    rm -rf "${MACHINES:?}/$name"
+    cp -a "$CACHE/nspawn-layouts/fedora" "$MACHINES/$name"
+    remember $name
+  done
+  for round in $(seq 10); do
+    jobs=()
+    for name in one two three four; do
+      "$HOOK" nspawn-prepare --machine=$name --device=nvidia.com/gpu=all && "$HOOK" nspawn-cleanup --machine=$name &
+      jobs+=($!)
+    done
+    for name in "${jobs[@]}"; do wait "$name" || { echo "round $round"; return 1; }; done
+    new_mounts | equal mounts ''
+  done
+  for name in one two three four; do
+    untouched $name
+    nothing_left $name
+    rm -rf "${MACHINES:?}/$name"
+  done
 }
 
 # A tree whose names lead to the host's own, or block whoever opens them. It starts; nothing outside it changes.
@@ -174,23 +230,42 @@ hostile_trees() {
   hostile 'the conf is a directory' 'mkdir -p etc/ld.so.conf.d/00-gpuspec.conf/x'
 }
 
-# A hostile machine that is started: it runs, with or without its GPU.
+# Hostile machines that are started. This one gets its GPU all the same, by another way of its loader's.
 hostile_tree_starts() {
+  local required
+  machine guest trixie
+  echo 'not a cache' >"$MACHINES/guest/etc/ld.so.cache"
+  manifest /srv/outside >/run/outside
+  for required in '' --required; do
+    enable guest --device nvidia.com/gpu=all $required
+    up guest
+    in_machine guest probe cuda nvml "${NODES[@]}" | equal answers "cuInit 100
+nvmlInit_v2 9
+$ALL_NODES"
+    down guest
+    manifest /srv/outside | diff -u /run/outside -
+    nothing_left guest
+  done
+}
+
+# These cannot be prepared.
+hostile_tree_is_told() {
+  manifest /srv/outside >/run/outside
   machine guest trixie
   rm -r "$MACHINES/guest/etc/ld.so.conf.d"
   ln -s ../../../../srv/outside/ld.so.conf.d "$MACHINES/guest/etc/ld.so.conf.d"
-  manifest /srv/outside >/run/outside
-  enable guest --device nvidia.com/gpu=all
-  up guest
-  down guest
+  either_way '/etc/ld\.so\.conf\.d: no directory, or a link that leads to none'
+  machine guest trixie
+  mkdir -p "$MACHINES/guest/etc/ld.so.conf.d/00-gpuspec.conf/x"
+  either_way '/etc/ld\.so\.conf\.d/00-gpuspec\.conf: a directory, not a regular file'
   manifest /srv/outside | diff -u /run/outside -
-  nothing_left guest
 }
 
 # fault NAME COMMAND…: a check after which the host is whole again, however it went.
 fault() {
   apart "$@"
   umount /run/gpuspec "$MACHINES/guest" 2>/dev/null || true
+  remember_mounts
   rm -rf --one-file-system /etc/cdi.away
   rename_driver 550.999.99 550.163.01
   spec 2>/dev/null
@@ -203,9 +278,14 @@ checks_faults() {
   fault 'no room for the state' state_is_full
   fault 'no room in the machine' machine_is_full
   machine guest trixie
-  fault 'killed midway' killed_midway
+  make_killed_at
+  fault 'killed midway, at one moment after another' killed_midway
   fault 'killed midway, in the unit' killed_midway_in_the_unit
   fault 'two machines at once' two_at_once
+  fault 'two machines at once, where devices are required' two_at_once --required
+  rm -rf "$MACHINES/second"
+  fault 'many machines at once' many_at_once
   fault 'A20: hostile trees' hostile_trees
   fault 'A20: a machine with a hostile tree starts' hostile_tree_starts
+  fault 'A20: a machine whose tree is of no use says so' hostile_tree_is_told
 }

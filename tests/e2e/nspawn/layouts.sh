@@ -16,11 +16,14 @@ starts_with_gpus() {
   remember "$1"
   enable "$1" --device nvidia.com/gpu=all "${@:2}"
   once "$1" >/run/told
-  grep -A 6 '^cuInit' /run/told | equal answers "${EXPECTED:-$NOT_BOOTED}" || { cat /run/told; return 1; }
+  answers_of_probe | equal answers "${EXPECTED:-$NOT_BOOTED}" || { cat /run/told; return 1; }
   disable "$1"
   nothing_left "$1"
   untouched "$1"
 }
+
+# What else the unit's journal has comes in between.
+answers_of_probe() { grep -E '^(cuInit|nvmlInit_v2|libcuda\.so\.1 from|open) ' /run/told; }
 
 fedora_layout() {
   layout fedora "$PROBE"
@@ -63,6 +66,7 @@ musl_layout() {
   grep -c 'No such device or address' /run/told | equal 'nodes that may be opened' 2
   holds libcuda.so.1 </run/told
   cat /run/words /run/told | grep -i musl
+  systemctl show --value --property=Result "$(unit musl)" | equal result success
   disable musl
   nothing_left musl
   untouched musl
@@ -71,8 +75,8 @@ musl_layout() {
 # glibc 2.31: younger than what CUDA needs, older than what some of the distribution's own libraries in the spec do.
 bullseye() {
   machine bullseye bullseye
-  printf '#!/bin/sh\n%s\nperl -MDynaLoader -e '\''print DynaLoader::dl_load_file("libcuda.so.1", 1) ? "perl: loaded\n" : DynaLoader::dl_error()'\''\n' \
-    "$PROBE" >"$MACHINES/bullseye/sbin/init"
+  printf '#!/bin/sh\n%s\nperl -MDynaLoader -e '\''print DynaLoader::dl_load_file("libcuda.so.1", 1) ? "perl: loaded\n" : DynaLoader::dl_error()'\''\n%s\n' \
+    "$PROBE" '[ ! -e /run/gpuspec/lib/libnvidia-egl-wayland.so.1 ] || echo egl-wayland is there' >"$MACHINES/bullseye/sbin/init"
   chmod 0755 "$MACHINES/bullseye/sbin/init"
   starts_with_gpus bullseye
   holds 'perl: loaded' </run/told
@@ -82,6 +86,7 @@ bullseye_is_told_what_it_does_not_get() {
   enable bullseye --device nvidia.com/gpu=all
   once bullseye >/run/told
   grep 'libnvidia-egl-wayland.*glibc 2\.38.*left out' /run/told || { cat /run/told; return 1; }
+  lacks 'egl-wayland is there' </run/told
   disable bullseye
 }
 

@@ -3,6 +3,8 @@
 
 MACHINES=/var/lib/machines
 HOOK=/usr/libexec/libgpuspec/oci-hook-inject
+# Where the loader of a Debian finds its own libraries, and the driver where that is laid over them.
+LIBDIR=/lib/x86_64-linux-gnu
 
 unit() { printf 'systemd-nspawn@%s.service\n' "$1"; }
 
@@ -66,8 +68,7 @@ down() {
 once() {
   begin "$1"
   ended "$1"
-  # systemd says this beside what the machine is writing already: its unit has something to do after the start.
-  told "$1" | sed '/^Started systemd-nspawn@/d'
+  told "$1"
 }
 
 ended() {
@@ -92,7 +93,7 @@ told() {
 in_machine() { systemd-run --machine="$1" --quiet --pipe --wait --collect "${@:2}"; }
 
 # in_shell NAME COMMAND…: as `machinectl shell` does, which wants a terminal.
-in_shell() { script --quiet --return --command "machinectl --quiet shell $*" /dev/null </dev/null | sed 's/\r$//; s/^^@//'; }
+in_shell() { script --quiet --return --command "machinectl --quiet shell $*" /dev/null </dev/null | sed 's/\r$//; s/^^@//; s/\x1b][^\x1b\a]*\(\x1b\\\|\a\)//g'; }
 
 # leader NAME: its first process, as the host sees it.
 leader() { machinectl show --value --property=Leader "$1"; }
@@ -126,17 +127,21 @@ manifest() {
 remember() { manifest "$MACHINES/$1" >"/run/before.$1"; }
 untouched() { manifest "$MACHINES/$1" | diff -u --label before --label now "/run/before.$1" -; }
 
-# nothing_left NAME: no mount, state or settings of ours.
+# nothing_left NAME: no mount that the host did not have, no state or settings of ours.
 nothing_left() {
   local left
   left=$(
-    our_mounts
+    new_mounts
     find "/run/gpuspec/nspawn/$1" "/run/gpuspec/failed/$1" "/run/systemd/nspawn/$1.nspawn" /run/systemd/system/systemd-nspawn@"$1".service.d 2>/dev/null || true
     grep -ls gpuspec "/etc/systemd/nspawn/$1.nspawn" || true
   )
   [ -z "$left" ] || { printf 'left:\n%s\n' "$left"; return 1; }
 }
 
+# Of all mounts of the host, whatever made them; systemd-nspawn and systemd have theirs for what runs.
+mounts() { awk '$5 !~ "^/(run/(systemd/nspawn|credentials|user)|proc/sys/fs/binfmt_misc)(/|$)" { print $4, $5 }' /proc/self/mountinfo | LC_ALL=C sort; }
+remember_mounts() { mounts >/run/mounts; }
+new_mounts() { mounts | LC_ALL=C comm -13 /run/mounts -; }
 our_mounts() { grep -E ' (/[^ ]*)?/gpuspec[/ ]| /dev/nvidia| /run/gpuspec' /proc/self/mountinfo || true; }
 
 # equal WHAT EXPECTED: what stands on stdin is EXPECTED, to the letter.
@@ -182,6 +187,13 @@ of_driver() {
 }
 
 # ---- our programs ------------------------------------------------------------------------------------------------
+
+# make_nodes: the host's, those that are not there, as udev would have them.
+make_nodes() {
+  cp -an /sim/dev/. /dev/
+  chgrp render /dev/dri/render*
+  chgrp video /dev/dri/card*
+}
 
 # spec: the host's specification, as it is now.
 spec() {

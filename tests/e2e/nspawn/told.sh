@@ -11,7 +11,7 @@ says() {
   return 1
 }
 
-check_of() { cdi-gen nspawn check "$1" --device nvidia.com/gpu=all; }
+check_of() { cdi-gen nspawn check "$@" --device nvidia.com/gpu=all; }
 
 nothing_broken() {
   local status=0
@@ -42,13 +42,46 @@ old_glibc() {
   says 0 'libnvidia-egl-wayland.*glibc 2\.38' check_of bullseye
 }
 
+no_group() {
+  sed -i '/^render:/d' "$MACHINES/guest/etc/group"
+  says 0 "renderD128.*no group render.*groupadd" check_of guest
+}
+
+no_cache() {
+  echo 'not a cache' >"$MACHINES/guest/etc/ld.so.cache"
+  says 0 'ld\.so\.cache: no loader cache of a format known here' check_of guest
+  says 5 'failure: .*ld\.so\.cache of the machine cannot be extended; run ldconfig' check_of guest --loader cache
+}
+
+no_library() {
+  rm "$MACHINES/guest/usr/lib/x86_64-linux-gnu/libm.so.6"
+  ldconfig -r "$MACHINES/guest"
+  says 0 'libcuda\.so\.1: needs libm\.so\.6, which the machine does not have; install' check_of guest
+}
+
+# In a tree of another processor's: a program of it, as far as its head tells.
+no_architecture() {
+  local programs=$MACHINES/fedora/usr/bin/busybox
+  layout fedora
+  printf '\267' | dd of="$programs" bs=1 seek=18 conv=notrunc status=none
+  find "$MACHINES/fedora/usr" -name '*.so*' -type f -exec sh -c 'for file; do printf "\267" | dd of="$file" bs=1 seek=18 conv=notrunc status=none; done' sh {} +
+  printf '\267' | dd of="$MACHINES/fedora/usr/local/bin/probe" bs=1 seek=18 conv=notrunc status=none
+  says 5 'failure: ' check_of fedora
+}
+
+driver_gone() {
+  rename_driver 550.163.01 550.999.99
+  says 5 'failure: .*libcuda\.so\.550\.163\.01.*cdi-gen generate --install' check_of guest
+}
+
 no_machine() { says 1 'nosuch' check_of nosuch; }
 no_device() { says 4 'nvidia.com/gpu=7' cdi-gen nspawn check guest --device nvidia.com/gpu=7; }
 
 # told_of NAME FUNCTION: a check after which all nodes are there again.
 told_of() {
   apart "$@"
-  cp -an /sim/dev/. /dev/
+  make_nodes
+  rename_driver 550.999.99 550.163.01
 }
 
 checks_told() {
@@ -56,6 +89,14 @@ checks_told() {
   told_of 'A26: check has no failure for a machine that works' nothing_broken
   told_of 'A26: check names a node that is not there' no_node
   told_of 'A26: status and check name a rule that is missing' no_rule
+  told_of 'A26: check names a group that the machine does not have' no_group
+  machine guest trixie
+  told_of 'A26: check names a cache of the loader that cannot be extended' no_cache
+  machine guest trixie
+  told_of 'A26: check names a library that the machine does not have' no_library
+  machine guest trixie
+  told_of 'A26: check names another processor' no_architecture
+  told_of 'A26: check names a driver that was renewed' driver_gone
   told_of 'A26: check names a C library that cannot serve' no_glibc
   if [ -d "${CACHE:?}/nspawn-bullseye" ]; then told_of 'A26: check names what a glibc is too old for' old_glibc; fi
   told_of 'A26: check names a machine that is not there' no_machine
