@@ -364,7 +364,7 @@ fn the_loaders_way_follows_the_root_and_the_c_library() {
     let host = "usr/lib64/libx.so.1  elf64 soname=libx.so.1";
     let odd = Guest { cache: Cache::Unusable, ..on("debian") };
     let named = Guest::unopened(Abi::X86_64, Some("/usr/lib64".into()));
-    let cases: [(Guest, RootKind, Option<LoaderKind>, &str); 14] = [
+    let cases: [(Guest, RootKind, Option<LoaderKind>, &str); 17] = [
         (on("debian"), RootKind::Directory, None, "cache"),
         (on("fedora"), RootKind::Directory, None, "cache"),
         (on("debian"), RootKind::ReadOnly, None, "overlay"),
@@ -376,6 +376,9 @@ fn the_loaders_way_follows_the_root_and_the_c_library() {
         (on("alpine"), RootKind::Directory, None, "none"),
         (named, RootKind::Image, None, "overlay"),
         (Guest::unopened(Abi::X86_64, None), RootKind::Image, None, "environment"),
+        (on("debian"), RootKind::OutOfReach, None, "environment"),
+        (on("nixos"), RootKind::OutOfReach, None, "none"),
+        (on("alpine"), RootKind::OutOfReach, None, "none"),
         (Guest::unopened(Abi::X86_64, None), RootKind::Image, Some(LoaderKind::Overlay), "environment"),
         (on("debian"), RootKind::ReadOnly, Some(LoaderKind::Environment), "environment"),
         (on("alpine"), RootKind::Directory, Some(LoaderKind::Cache), "cache"),

@@ -16,6 +16,8 @@ m/usr/bin/sh elf64 interp=/lib64/ld-linux-x86-64.so.2 needs=libc.so.6
 m/lib/x86_64-linux-gnu/libc.so.6 elf64 soname=libc.so.6 defines=GLIBC_2.2.5,GLIBC_2.36
 m/run dir
 m.nspawn "[Exec]\nEnvironment=UNTRUSTED=1\n[Files]\nBind=/etc:/mnt\n"
+musl/lib/ld-musl-x86_64.so.1 elf64 soname=libc.musl-x86_64.so.1
+musl/bin/sh elf64 interp=/lib/ld-musl-x86_64.so.1 needs=libc.musl-x86_64.so.1
 driver/libx.so.1.2 elf64 soname=libx.so.1 needs=libc.so.6
 "#;
 
@@ -65,14 +67,25 @@ impl Place {
 
     /// Runs cdi-gen with a /run of its own; what is left there is the last that is printed on stdout.
     pub(crate) fn cdi_gen(&self, verb: &str, words: &str, then: &str) -> (Option<i32>, String, String) {
+        self.cdi_gen_with("", verb, words, then)
+    }
+
+    /// The same with what these commands have put into /run before.
+    fn cdi_gen_with(
+        &self,
+        first: &str,
+        verb: &str,
+        words: &str,
+        then: &str,
+    ) -> (Option<i32>, String, String) {
         const ENTERED: &str = "mount -n -t tmpfs -o mode=0755 run /run; mount -n --make-shared /run
-            status=0; PATH=$BIN \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; grep -c ' /run/' /proc/self/mounts || :; exit $status";
+            eval \"$FIRST\"; status=0; PATH=$BIN \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; grep -c ' /run/' /proc/self/mounts || :; exit $status";
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc", ENTERED, "sh"]);
         command.arg(env!("CARGO_BIN_EXE_cdi-gen")).args(["nspawn", verb]);
         command.arg("--spec-dir").arg(self.path("cdi"));
         command.args(words.replace("HERE", self.here()).split_whitespace());
-        command.env("BIN", self.path("bin")).env("HERE", self.here()).env("THEN", then);
+        command.env("BIN", self.path("bin")).env("HERE", self.here()).env("THEN", then).env("FIRST", first);
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
@@ -190,6 +203,44 @@ fn a_run_that_cannot_be_leaves_nothing() {
     let (status, stdout, stderr) = place.cdi_gen("run", "-D HERE/m --device v.com/c=all", "");
     assert_eq!((status, stdout.as_str()), (Some(1), NOTHING_LEFT), "{stderr}");
     assert!(stderr.contains("systemd-nspawn: No such file"), "{stderr}");
+}
+
+#[test]
+fn what_a_dead_run_left_is_no_fault_of_the_next() {
+    let Some(place) = Place::new() else { return };
+    let first = "mkdir -p /run/gpuspec/nspawn/run_4194305 /run/gpuspec/nspawn/.run_4194305.lock";
+    let (status, _, stderr) = place.cdi_gen_with(first, "run", "-D HERE/m --device v.com/c=all", "exit 7");
+    assert_eq!(status, Some(7), "{stderr}");
+    assert!(stderr.contains("left of a run that was killed: "), "{stderr}");
+}
+
+#[test]
+fn arguments_tell_only_loaders_of_glibc() {
+    let Some(place) = Place::new() else { return };
+    let (status, stdout, stderr) = place.cdi_gen("args", "-D HERE/musl --device v.com/c=all", "");
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(!stdout.contains("LD_LIBRARY_PATH"), "{stdout}");
+    assert!(stdout.contains(":/run/gpuspec/lib/libx.so.1\n") && stderr.contains("musl"), "{stdout}{stderr}");
+    let asked = "-D HERE/musl --device v.com/c=all --loader environment";
+    assert!(place.cdi_gen("args", asked, "").1.contains("LD_LIBRARY_PATH"));
+}
+
+#[test]
+fn arguments_are_for_the_user_namespace_that_settings_say() {
+    let Some(place) = Place::new() else { return };
+    let spec = place.text("cdi/v.json").replace(r#""/dev/null""#, r#""/dev/x", "hostPath": "/run/x""#);
+    fs::write(place.path("cdi/v.json"), spec).unwrap();
+    let first = "mknod -m 660 /run/x c 1 3; mkdir -p /run/systemd/nspawn
+        printf '[Exec]\nPrivateUsers=yes\n' | tee /run/systemd/nspawn/m.nspawn >/run/systemd/nspawn/args.nspawn";
+    let told = |words: &str| {
+        let words = format!("--device v.com/c=all {words}");
+        let (status, _, stderr) = place.cdi_gen_with(first, "args", &words, "");
+        assert_eq!(status, Some(0), "{words}: {stderr}");
+        stderr.contains("lets nobody in a user namespace")
+    };
+    assert!(told("-D HERE/m"), "by the name that its root gives it");
+    assert!(!told("-D HERE/m --user-namespace no"));
+    assert!(!told("-D HERE/musl"), "no file says so, nor is it a machine called args");
 }
 
 #[test]

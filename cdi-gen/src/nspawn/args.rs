@@ -4,24 +4,24 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, LoaderKind, Order, RootKind};
+use libgpuspec::nspawn::{self, Order, RootKind};
 use libgpuspec::render::nspawn::flat;
 
-use super::asked::{Asked, Devices, ways};
+use super::asked::{Devices, ways};
+use super::command::Command;
 use super::machine::Name;
-use super::meant;
 use super::sandbox::sandbox;
+use super::{masked, meant, run};
 use crate::output::{self, Status};
 
-/// The name of a machine that has none, for whom no settings file speaks.
-const NAMELESS: &str = "args";
-const LOADER: &str = "How the machine's loader finds the libraries [default: environment]";
+const LOADER: &str =
+    "How the machine's loader finds the libraries [default: environment, where it has glibc]";
 
 /// Prints arguments by which systemd-nspawn gives a machine devices, one a line.
 ///
 /// Nothing is made for them and nothing has to be taken back, so not all can be had: what cannot be is told on
-/// stderr; `cdi-gen nspawn run` has all. The machine's loader is told by LD_LIBRARY_PATH. systemd-nspawn drops mounts
-/// and variables of a settings file where its command line has some.
+/// stderr; `cdi-gen nspawn run` has all. The machine's loader is told by LD_LIBRARY_PATH, if it is glibc's.
+/// systemd-nspawn drops mounts and variables of a settings file where its command line has some.
 #[derive(Debug, Args)]
 #[command(mut_arg("loader", |argument| argument.value_parser(ways(&["auto", "environment", "none"])).help(LOADER)))]
 pub(crate) struct ArgsCommand {
@@ -36,7 +36,7 @@ pub(crate) struct ArgsCommand {
     /// The machine's disk image
     #[arg(short = 'i', long, value_name = "FILE")]
     image: Option<Utf8PathBuf>,
-    /// Whether the machine has a user namespace [default: what its settings say]
+    /// Whether the machine has a user namespace [default: what its settings say, else no]
     #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
     user_namespace: Option<String>,
     /// For a machine that is booted (--boot): its services and shells have the variables too
@@ -49,27 +49,28 @@ pub(crate) struct ArgsCommand {
 
 impl ArgsCommand {
     pub(crate) fn run(&self) -> Result<Status> {
-        let asked = Asked {
-            directory: self.directory.clone(),
-            image: self.image.clone(),
-            user_namespace: self.user_namespace.clone(),
-            ..self.given.asked()?
-        }
-        .absolute()?;
+        let host = Root::open("/".into())?;
+        let asked = self.given.asked()?;
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
         };
-        let name = self.machine.as_ref().map_or(NAMELESS.to_owned(), ToString::to_string);
-        let order = meant.order(&asked, &name);
-        let order = Order {
-            loader: order.loader.or(Some(LoaderKind::Environment)),
-            root_kind: Some(RootKind::ReadOnly),
-            // Unlike the unit, the program gives a machine one only if it is told to.
-            user_namespace: order.user_namespace.or(Some(false)),
-            ..order
+        let command = Command {
+            directory: self.directory.as_ref().map(ToString::to_string),
+            image: self.image.as_ref().map(ToString::to_string),
+            machine: self.machine.as_ref().map(ToString::to_string),
+            ..Command::default()
         };
-        let decided = nspawn::preview(&Root::open("/".into())?, &order, sandbox)?;
+        let machine = run::machine(&host, &command)?;
+        let said = self.user_namespace.as_deref().map(|word| word == "yes");
+        let order = Order {
+            root: Some(machine.root.clone()),
+            root_kind: Some(RootKind::OutOfReach),
+            user_namespace: said
+                .or_else(|| Some(masked::user_namespace(&command, machine.settings.as_ref()))),
+            ..meant.order(&asked, &machine.name)
+        };
+        let decided = nspawn::preview(&host, &order, sandbox)?;
         output::notices(&decided.notices);
         let (arguments, left_out) = flat::arguments(&decided.preparation, self.boot.then_some(""))?;
         output::notices(&left_out);

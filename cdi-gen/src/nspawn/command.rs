@@ -200,7 +200,7 @@ impl Command {
                 self.user_namespace = Some(!value.is_some_and(|value| is_no(&value)));
             }
             "x" | "ephemeral" | "read-only" => self.is_passing = true,
-            "volatile" => self.is_passing = !value.is_some_and(|value| is_no(&value)),
+            "volatile" => self.is_passing |= !value.is_some_and(|value| is_no(&value)),
             "E" | "setenv" => self.variables.extend(value),
             name if MOUNTS.contains(&name) => self.has_mounts = true,
             _ => {}
@@ -244,6 +244,7 @@ mod tests {
             ("-xi /m.raw", Command { image: Some("/m.raw".into()), is_passing: true, ..Command::default() }),
             ("-D /m --volatile --read-only", Command { is_passing: true, ..root("/m") }),
             ("-D /m --volatile=no", root("/m")),
+            ("-D /m --read-only --volatile=no", Command { is_passing: true, ..root("/m") }),
             ("-D /m --settings=no", Command { settings: Some("no".into()), ..root("/m") }),
         ];
         for (line, expected) in cases {

@@ -185,7 +185,7 @@ fn rules(command: &Command, preparation: &Preparation) -> Vec<String> {
 }
 
 /// The machine that a command line of systemd-nspawn means, and its settings file by the name that it would have.
-fn machine(host: &Root, command: &Command) -> Result<Machine> {
+pub(super) fn machine(host: &Root, command: &Command) -> Result<Machine> {
     let name = command.machine.as_deref();
     let root = match (&command.directory, &command.image) {
         (Some(path), _) => MachineRoot::Directory(absolute(path.as_str().into())?),
@@ -243,7 +243,14 @@ fn sweep(host: &Root) -> Result<()> {
     for (name, _) in host.list(nspawn::STATES.into())?.unwrap_or_default() {
         let Some(process) = nspawn::process_of_run(&name) else { continue };
         if host.entry(&Utf8Path::new("/proc").join(process.to_string()))?.is_none() {
-            output::notices(&nspawn::cleanup(host, &name, sandbox)?);
+            match nspawn::cleanup(host, &name, sandbox) {
+                Ok(notices) => output::notices(&notices),
+                // That is no fault of this run.
+                Err(error) => {
+                    let why = libgpuspec::error::chain(&error);
+                    output::warning(&format!("left of a run that was killed: {why}"));
+                }
+            }
         }
     }
     Ok(())

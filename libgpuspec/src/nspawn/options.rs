@@ -89,6 +89,8 @@ pub enum RootKind {
     Ephemeral,
     /// A disk image, into which nobody looks before the start.
     Image,
+    /// Whatever it is, nothing can be written to it, nor laid over it.
+    OutOfReach,
 }
 
 /// Why nothing is planned.

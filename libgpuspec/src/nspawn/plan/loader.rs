@@ -39,12 +39,14 @@ pub(super) fn choose(draft: &mut Draft<'_>, options: &Options) -> Loader {
 
 fn by_guest(draft: &mut Draft<'_>, root: RootKind) -> LoaderKind {
     let guest = draft.guest;
-    let writable = match root {
-        RootKind::Directory => true,
-        RootKind::ReadOnly | RootKind::Volatile | RootKind::Ephemeral | RootKind::Image => false,
+    let (writable, in_reach) = match root {
+        RootKind::Directory => (true, true),
+        RootKind::ReadOnly | RootKind::Volatile | RootKind::Ephemeral | RootKind::Image => (false, true),
+        RootKind::OutOfReach => (false, false),
     };
     match (guest.libc, guest.layout) {
         (Libc::Musl | Libc::Absent, _) | (_, Layout::Store) => LoaderKind::Nothing,
+        (Libc::Glibc | Libc::Unknown, _) if !in_reach => LoaderKind::Environment,
         (Libc::Glibc, Layout::Directories) if !writable => LoaderKind::Overlay,
         (Libc::Glibc, Layout::Directories) if guest.cache == Cache::Unusable => LoaderKind::Overlay,
         (Libc::Glibc, Layout::Directories) => LoaderKind::Cache,

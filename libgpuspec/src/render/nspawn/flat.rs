@@ -78,29 +78,56 @@ fn files(preparation: &Preparation) -> (BTreeMap<Utf8PathBuf, &Utf8Path>, Vec<No
     let entries: BTreeMap<&Utf8Path, &Content> =
         preparation.tree.iter().map(|entry| (entry.at.as_path(), &entry.content)).collect();
     let (mut files, mut notices) = (BTreeMap::new(), Vec::new());
+    let mut of_directories = Vec::new();
+    let mut tell = |at: &Utf8Path, what: &str| {
+        notices.push(Notice(format!(
+            "{TREE}/{at}: {what}, which is more than arguments; cdi-gen nspawn run makes it"
+        )));
+    };
     for (at, content) in &entries {
         match content {
             Content::File(source) | Content::Directory(source) => {
                 files.insert((*at).to_owned(), source.as_path());
             }
-            Content::Link(_) => {
-                files.extend(led_to(&entries, at).map(|source| ((*at).to_owned(), source)));
-            }
-            Content::Text(_) => notices.push(Notice(format!(
-                "{TREE}/{at}: a file made for the machine, which is more than arguments; cdi-gen nspawn run makes it"
-            ))),
+            Content::Text(_) => tell(at, "a file made for the machine"),
+            Content::Link(text) => match end(&entries, at) {
+                Some(End::At(source)) => drop(files.insert((*at).to_owned(), source)),
+                Some(End::Below(directory)) => of_directories.push((*at, directory)),
+                None => tell(at, &format!("a link to {text}")),
+            },
         }
+    }
+    // By such a link all that is in the directory has one more name, what is linked there too.
+    let named = files.clone();
+    for (at, directory) in of_directories {
+        let renamed = |(name, source): (&Utf8PathBuf, &_)| {
+            Some((joined(at, name.strip_prefix(&directory).ok()?), *source))
+        };
+        files.extend(named.iter().filter_map(renamed));
     }
     (files, notices)
 }
 
-fn led_to<'a>(entries: &BTreeMap<&Utf8Path, &'a Content>, at: &Utf8Path) -> Option<&'a Utf8Path> {
+/// What a link leads to.
+enum End<'a> {
+    /// This file or directory of the host's.
+    At(&'a Utf8Path),
+    /// A directory of the tree itself.
+    Below(Utf8PathBuf),
+}
+
+/// Where the links from this one on lead; nowhere if out of the tree, or to what is not bound.
+fn end<'a>(entries: &BTreeMap<&Utf8Path, &'a Content>, at: &Utf8Path) -> Option<End<'a>> {
     let mut at = at.to_owned();
     for _ in 0..MAX_LINKS {
-        match entries.get(at.as_path())? {
-            Content::File(source) | Content::Directory(source) => return Some(source),
-            Content::Text(_) => return None,
-            Content::Link(text) => at = beside(&at, text)?,
+        match entries.get(at.as_path()) {
+            Some(Content::File(source) | Content::Directory(source)) => return Some(End::At(source)),
+            Some(Content::Text(_)) => return None,
+            Some(Content::Link(text)) => at = beside(&at, text)?,
+            None => {
+                let is_above = entries.keys().any(|name| name.starts_with(&at));
+                return is_above.then_some(End::Below(at));
+            }
         }
     }
     None
@@ -148,7 +175,9 @@ mod tests {
             ("lib/absolute", link("/run/gpuspec/share/y")),
             ("lib/out", link("../../etc/passwd")),
             ("lib/circle", link("circle")),
+            ("share/OpenCL/vendors/own.icd", link("/etc/OpenCL/vendors/own.icd")),
             ("share/y", file("/host/y")),
+            ("etc/shared", link("../share")),
         ]);
         let environment = vec![("LD_LIBRARY_PATH".into(), "/run/gpuspec/lib".into())];
         let loader = Loader::Environment;
@@ -156,6 +185,7 @@ mod tests {
         let (arguments, notices) = arguments(&preparation, None).unwrap();
         let expected = [
             "--setenv=LD_LIBRARY_PATH=/run/gpuspec/lib",
+            "--bind-ro=/host/y:/run/gpuspec/etc/shared/y",
             "--bind-ro=/host/y:/run/gpuspec/lib/absolute",
             "--bind-ro=/host/libx.so.1.2:/run/gpuspec/lib/libx.so",
             "--bind-ro=/host/libx.so.1.2:/run/gpuspec/lib/libx.so.1",
@@ -163,7 +193,15 @@ mod tests {
             "--bind-ro=/host/y:/run/gpuspec/lib/other",
             "--bind-ro=/host/y:/run/gpuspec/share/y",
         ];
-        assert_eq!((arguments, notices), (expected.map(str::to_owned).to_vec(), vec![]));
+        assert_eq!(arguments, expected);
+        let told: Vec<&str> =
+            notices.iter().map(|notice| notice.0.split(", which").next().unwrap()).collect();
+        let expected = [
+            "/run/gpuspec/lib/circle: a link to circle",
+            "/run/gpuspec/lib/out: a link to ../../etc/passwd",
+            "/run/gpuspec/share/OpenCL/vendors/own.icd: a link to /etc/OpenCL/vendors/own.icd",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]
