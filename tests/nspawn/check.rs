@@ -161,7 +161,7 @@ fn an_image_is_looked_into_once() {
     fs::create_dir(dissect.parent().unwrap()).unwrap();
     fs::write(&dissect, DISSECT).unwrap();
     fs::set_permissions(&dissect, fs::Permissions::from_mode(0o755)).unwrap();
-    let enable = |image: &str, killed_first: bool| {
+    let looked = |words: &str, image: &str, killed_first: bool| {
         // /run spreads what is mounted on it, as systemd has it.
         let entered = "mount -n -t tmpfs -o mode=0755 run /run; mount -n --make-shared /run; status=0
             [ -z \"$FIRST\" ] || ! KILL=1 \"$@\" || exit 1
@@ -169,8 +169,8 @@ fn an_image_is_looked_into_once() {
             \"$@\" || status=$?; find /run -mindepth 1 ! -path /run/gpuspec; exit $status";
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc", entered, "sh"]);
-        let words = "nspawn enable --root HERE i --spec-dir HERE/cdi --device v.com/c=old --dry-run --hook-path /usr/bin/oci-hook-inject";
-        command.arg(env!("CARGO_BIN_EXE_cdi-gen"));
+        let words = format!("{words} --root HERE --spec-dir HERE/cdi --device v.com/c=old");
+        command.arg(env!("CARGO_BIN_EXE_cdi-gen")).arg("nspawn");
         command.args(words.replace("HERE", tree.path().as_str()).split_whitespace());
         command.env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", dissect.parent().unwrap()));
         command.env("IMAGE", tree.path().join(image)).env("TREE", tree.path().join("m"));
@@ -182,6 +182,9 @@ fn an_image_is_looked_into_once() {
         eprintln!("skipped: needs unshare(1) and CAP_SYS_ADMIN");
         return;
     }
+    let enable = |image: &str, killed_first: bool| {
+        looked("enable i --dry-run --hook-path /usr/bin/oci-hook-inject", image, killed_first)
+    };
     for killed_first in [false, true] {
         let (status, stdout, stderr) = enable("var/lib/machines/i.raw", killed_first);
         assert_eq!(status, Some(0), "{stdout}{stderr}");
@@ -191,6 +194,39 @@ fn an_image_is_looked_into_once() {
     let (status, stdout, stderr) = enable("other.raw", false);
     assert!(status == Some(0) && !stdout.contains("library-directory"), "{stdout}");
     assert!(stderr.contains("no such image; name the directory"), "{stderr}");
+    for words in ["check i", "check /var/lib/machines/i.raw"] {
+        let fails = |image: &str, more: &str| {
+            looked(&format!("{words} {more}"), image, false).1.contains("no such image; name the directory")
+        };
+        assert!(!fails("var/lib/machines/i.raw", "") && fails("other.raw", ""), "{words}");
+        assert!(!fails("other.raw", "--loader environment"), "{words}: not looked into");
+    }
+}
+
+#[test]
+fn an_enabled_machine_is_judged_by_what_it_is_enabled_for() {
+    let tree = place();
+    let spec = SPEC.replace("HERE", "").replace(r#""deviceNodes": [{"path": "/dev/null"}], "#, "");
+    fs::write(tree.path().join("cdi/v.json"), spec).unwrap();
+    let enable = "enable --root HERE m --spec-dir HERE/cdi --device v.com/c=old --hook-path /x";
+    assert_eq!(nspawn(&tree, enable).0, Some(0));
+    let check = |more: &str| nspawn(&tree, &format!("check --root HERE m {more}"));
+    assert!(!check("").1.contains("read-only"));
+    let (_, stdout, _) = check("--loader overlay");
+    assert!(stdout.contains("/lib/x86_64-linux-gnu: read-only"), "one flag of several: {stdout}");
+    let (status, stdout, _) = check("--device v.com/c=new");
+    assert!(status == Some(5) && stdout.contains("needs glibc 2.99"), "the specs of before: {stdout}");
+
+    let path = tree.path().join("etc/systemd/system/systemd-nspawn@m.service.d/50-gpuspec.conf");
+    let text = fs::read_to_string(&path).unwrap();
+    for line in ["# asked for: {", "# asked for: {\"loader\":\"odd\","] {
+        fs::write(&path, text.replace("# asked for: {", line).replace("\"devices\"", "\"things\"")).unwrap();
+        let edited = "its drop-in was edited, or made by another release";
+        let (status, stdout, stderr) = check("");
+        assert!(status == Some(5) && stdout.is_empty() && stderr.contains(edited), "{stdout}{stderr}");
+        let (_, stdout, _) = check("--spec-dir HERE/cdi --device v.com/c=old");
+        assert!(stdout.contains(&format!("warning: {edited}; `cdi-gen nspawn enable` again")), "{stdout}");
+    }
 }
 
 #[test]

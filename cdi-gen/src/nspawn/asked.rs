@@ -4,6 +4,7 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use libgpuspec::nspawn::MachineRoot;
 use oci_hook::entry::{device, machine_directory};
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +19,6 @@ const WAYS: [(&str, &str); 5] = [
     ("environment", "LD_LIBRARY_PATH, which neither set-user-ID programs nor logins heed"),
     ("none", "Not at all: the libraries are in /run/gpuspec/lib"),
 ];
-
-/// Why one of them is refused for a disk image.
-pub(crate) const NO_CACHE: &str = "--loader cache: nothing is written into a disk image; leave it out";
 
 /// Takes one of these ways.
 pub(crate) fn ways(names: &[&str]) -> PossibleValuesParser {
@@ -109,6 +107,34 @@ impl Asked {
             image: one(&self.image)?,
             ..self.clone()
         })
+    }
+
+    /// The machine's root, if that is said.
+    pub(crate) fn root(&self) -> Option<MachineRoot> {
+        let directory = self.directory.clone().map(MachineRoot::Directory);
+        directory.or_else(|| self.image.clone().map(MachineRoot::Image))
+    }
+
+    /// The same with what was asked for before, where nothing else is.
+    pub(crate) fn over(self, before: Asked) -> Asked {
+        fn or<T>(list: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if list.is_empty() { other } else { list }
+        }
+        let before = match self.root() {
+            Some(_) => Asked { directory: None, image: None, library_directory: None, ..before },
+            None => before,
+        };
+        Asked {
+            devices: or(self.devices, before.devices),
+            spec_directories: or(self.spec_directories, before.spec_directories),
+            loader: self.loader.or(before.loader),
+            allowed_hooks: or(self.allowed_hooks, before.allowed_hooks),
+            directory: self.directory.or(before.directory),
+            image: self.image.or(before.image),
+            library_directory: self.library_directory.or(before.library_directory),
+            read_only: self.read_only || before.read_only,
+            user_namespace: self.user_namespace.or(before.user_namespace),
+        }
     }
 
     /// The same with what the machine's unit says, where nothing else is asked for.

@@ -6,13 +6,13 @@ use anyhow::{Result, anyhow, bail};
 use camino::Utf8Path;
 use clap::Args;
 use libgpuspec::nspawn::findings::{Checked, DevicePolicy, Finding, Severity, check};
-use libgpuspec::nspawn::{self, Decided, Failed, MachineRoot, guest};
+use libgpuspec::nspawn::{self, Decided, Failed, Machine, MachineRoot, guest};
 use libgpuspec::root::Kind;
 use libgpuspec::{Notice, Root};
 use serde::Serialize;
 
-use super::asked::{Asked, NO_CACHE};
-use super::dropin::{self, Present};
+use super::asked::Asked;
+use super::dropin::{self, EDITED, Present};
 use super::machine::{HostTree, Name, named_by};
 use super::sandbox::{confined, sandbox};
 use super::started::{Started, started};
@@ -30,7 +30,7 @@ pub(crate) struct Check {
     /// The machine by its name, or its root: a directory or a disk image
     #[arg(value_name = "MACHINE|DIR|IMAGE", required_unless_present_any = ["directory", "image"])]
     target: Option<String>,
-    // [default: what the machine is enabled for]
+    // [default: what the machine is enabled for, flag by flag]
     #[command(flatten)]
     asked: Asked,
     /// Print JSON for programs
@@ -55,21 +55,25 @@ impl Check {
         let typed = self.asked.absolute()?;
         let named = typed.directory.as_ref().or(typed.image.as_ref());
         let machine = self.target.clone().or(named.map(ToString::to_string)).unwrap_or_default();
-        let Target { name, mut asked, dropin, unit, at_worst } = target(&host, &machine, typed)?;
+        let Target { name, asked, dropin, unit, at_worst } = target(&host, &machine, typed)?;
+        if asked.devices.is_empty() && dropin.is_some() {
+            output::note(&format!(
+                "{machine}: {EDITED}: enable again, or name what to check for by --device"
+            ));
+            return Ok(Status::Stale);
+        }
         if asked.devices.is_empty() {
             return Ok(output::usage(&format!(
                 "{machine}: not enabled, so name what to check for by --device"
             )));
         }
-        if asked.image.is_some() && asked.loader.as_deref() == Some("cache") {
-            return Ok(output::usage(NO_CACHE));
-        }
         let mut notices = Vec::new();
-        if let Some(file) = asked.image.clone()
-            && asked.library_directory.is_none()
-        {
-            asked.library_directory = image::library_directory(&file, &mut notices)?;
-        }
+        // That there is none is told by what comes of it.
+        let root = asked.root().or_else(|| Some(Machine::find(&host, &name).ok()?.root));
+        let asked = match image::completed(&host, root.as_ref(), asked, &mut notices)? {
+            Ok(asked) => asked,
+            Err(reason) => return Ok(output::usage(reason)),
+        };
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
@@ -128,15 +132,25 @@ fn target(host: &Root, named: &str, typed: Asked) -> Result<Target> {
         true => "will not start",
         false => "will start without its devices",
     };
-    let (enabled, made_for) = origin.map(|origin| (origin.asked, origin.unit)).unwrap_or_default();
-    if made_for != started {
+    let mut wants_enable = |what: &str| {
         unit.push(Finding {
             severity: Severity::Warning,
-            what: "its unit starts it otherwise than when it was enabled".to_owned(),
+            what: what.to_owned(),
             remedy: "`cdi-gen nspawn enable` again".to_owned(),
         });
-    }
-    let asked = if typed.devices.is_empty() { enabled } else { typed.with(&started) };
+    };
+    let asked = match origin {
+        Some(origin) => {
+            if origin.unit != started {
+                wants_enable("its unit starts it otherwise than when it was enabled");
+            }
+            typed.over(origin.asked)
+        }
+        None => {
+            wants_enable(EDITED);
+            typed.with(&started)
+        }
+    };
     Ok(Target { name: machine.to_string(), asked, dropin: Some(text), unit, at_worst })
 }
 

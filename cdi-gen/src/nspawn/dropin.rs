@@ -21,6 +21,9 @@ const MARK: &str = "# Made by cdi-gen nspawn enable";
 /// Before what it was made from.
 const ORIGIN: &str = "# asked for: ";
 
+/// Why it cannot be told any more what it was made from.
+pub(crate) const EDITED: &str = "its drop-in was edited, or made by another release";
+
 /// What a drop-in was made from; it says so itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {

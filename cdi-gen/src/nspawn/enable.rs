@@ -9,7 +9,7 @@ use libgpuspec::nspawn::{self, Machine, MachineRoot, Order, Sources};
 use libgpuspec::render::nspawn::lines;
 use sha2::{Digest, Sha256};
 
-use super::asked::{Asked, NO_CACHE};
+use super::asked::Asked;
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::sandbox::sandbox;
@@ -59,11 +59,13 @@ impl Enable {
         let unit = started(&host, machine)?;
         unit.blind.iter().for_each(|blind| output::warning(&blind.to_string()));
         let asked = self.asked.absolute()?.with(&unit);
-        let root = self.root(&host, &asked)?;
-        if let (Some(MachineRoot::Image(_)), Some("cache")) = (&root, asked.loader.as_deref()) {
-            return Ok(output::usage(NO_CACHE));
-        }
-        let asked = completed(&host, asked, root)?;
+        let mut notices = Vec::new();
+        // Once, where somebody waits: a start does not look into images.
+        let asked = match image::completed(&host, self.root(&host, &asked)?.as_ref(), asked, &mut notices)? {
+            Ok(asked) => asked,
+            Err(reason) => return Ok(output::usage(reason)),
+        };
+        output::notices(&notices);
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),
@@ -95,8 +97,7 @@ impl Enable {
 
     /// The machine's root, if it is here.
     fn root(&self, host: &Root, asked: &Asked) -> Result<Option<MachineRoot>> {
-        let named = asked.directory.clone().map(MachineRoot::Directory);
-        if let Some(root) = named.or_else(|| asked.image.clone().map(MachineRoot::Image)) {
+        if let Some(root) = asked.root() {
             return Ok(Some(root));
         }
         match Machine::find(host, &self.machine.to_string()) {
@@ -123,19 +124,6 @@ impl Enable {
         });
         Ok(())
     }
-}
-
-/// The same, and for a disk image what its loader can be told without looking into it at each start.
-fn completed(host: &Root, mut asked: Asked, root: Option<MachineRoot>) -> Result<Asked> {
-    if let Some(MachineRoot::Image(path)) = root
-        && asked.library_directory.is_none()
-        && asked.loader.as_deref().is_none_or(|loader| matches!(loader, "auto" | "overlay"))
-    {
-        let mut notices = Vec::new();
-        asked.library_directory = image::library_directory(&host.outside(&path), &mut notices)?;
-        output::notices(&notices);
-    }
-    Ok(asked)
 }
 
 /// What a start now would add to the machine's settings, as comments where that cannot be told.

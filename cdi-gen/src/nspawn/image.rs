@@ -8,19 +8,41 @@ use std::thread;
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use libgpuspec::nspawn::guest;
+use libgpuspec::nspawn::{MachineRoot, guest};
 use libgpuspec::{Notice, Root};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
+use super::asked::Asked;
 use super::sandbox::confined;
 
 const PROGRAM: &str = "systemd-dissect";
 /// Where images are mounted meanwhile, each in a directory of the process that looks.
 const PLACES: &str = "/run/gpuspec/image";
 
+/// The same with the directory where the loader looks, where the machine's root is an image and that matters; or why it
+/// cannot be done so.
+pub(crate) fn completed(
+    host: &Root,
+    root: Option<&MachineRoot>,
+    mut asked: Asked,
+    notices: &mut Vec<Notice>,
+) -> Result<std::result::Result<Asked, &'static str>> {
+    let Some(MachineRoot::Image(path)) = root else { return Ok(Ok(asked)) };
+    match asked.loader.as_deref() {
+        Some("cache") => {
+            return Ok(Err("--loader cache: nothing is written into a disk image; leave it out"));
+        }
+        None | Some("auto" | "overlay") if asked.library_directory.is_none() => {
+            asked.library_directory = library_directory(&host.outside(path), notices)?;
+        }
+        None | Some(_) => {}
+    }
+    Ok(Ok(asked))
+}
+
 /// The directory, or a notice that says why it is not known and what helps.
-pub(crate) fn library_directory(image: &Utf8Path, notices: &mut Vec<Notice>) -> Result<Option<Utf8PathBuf>> {
+fn library_directory(image: &Utf8Path, notices: &mut Vec<Notice>) -> Result<Option<Utf8PathBuf>> {
     let reason = match looked(image)? {
         Ok(Some(directory)) => return Ok(Some(directory)),
         Ok(None) => "no C library was found in it".to_owned(),

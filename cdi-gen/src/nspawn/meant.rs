@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow};
 use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, Unresolved, fill};
-use libgpuspec::nspawn::{MachineRoot, Order, Refused, RootKind};
+use libgpuspec::nspawn::{Order, Refused, RootKind};
 use libgpuspec::render::nspawn::devices::{DeviceRule, device_allow, majors};
 use libgpuspec::{Notice, Root};
 
@@ -51,10 +51,9 @@ fn told(reason: &Unresolved) -> String {
 impl Meant {
     /// What is to be prepared for a machine of this name, by its settings but for what is asked for.
     pub(crate) fn order<'a>(&'a self, asked: &'a Asked, name: &'a str) -> Order<'a> {
-        let directory = asked.directory.clone().map(MachineRoot::Directory);
         Order {
             machine: name,
-            root: directory.or_else(|| asked.image.clone().map(MachineRoot::Image)),
+            root: asked.root(),
             edits: &self.edits,
             requests: &self.requests,
             unknown_hooks: &self.unknown_hooks,

@@ -105,7 +105,7 @@ impl Run {
             }
         };
         let among = Among::parse_from(std::iter::once("cdi-gen nspawn run".to_owned()).chain(ours)).flags;
-        let mut asked = asked(&self.flags, among)?;
+        let asked = asked(&self.flags, among)?;
         if asked.devices.is_empty() {
             return Ok(output::usage("no device: name one by --device, as vendor.com/class=name"));
         }
@@ -119,11 +119,12 @@ impl Run {
         sweep(&host)?;
         tell(&host, &command)?;
         let machine = machine(&host, &command)?;
-        if let (MachineRoot::Image(image), None) = (&machine.root, &asked.library_directory) {
-            let mut notices = Vec::new();
-            asked.library_directory = image::library_directory(image, &mut notices)?;
-            output::notices(&notices);
-        }
+        let mut notices = Vec::new();
+        let asked = match image::completed(&host, Some(&machine.root), asked, &mut notices)? {
+            Ok(asked) => asked,
+            Err(reason) => return Ok(output::usage(reason)),
+        };
+        output::notices(&notices);
         let meant = match meant::find(&asked)? {
             Ok(meant) => meant,
             Err(reasons) => return Ok(meant::refuse(&reasons)),

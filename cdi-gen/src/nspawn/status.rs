@@ -11,7 +11,7 @@ use libgpuspec::root::Kind;
 use serde::Serialize;
 
 use super::bundle;
-use super::dropin::{self, Origin, Present};
+use super::dropin::{self, EDITED, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::meant;
 use super::sandbox::sandbox;
@@ -155,7 +155,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
     };
     report.enabled = true;
     let Some(origin) = origin else {
-        report.notices.push("its drop-in was edited, or made by another release: enable again".to_owned());
+        report.notices.push(format!("{EDITED}: enable again"));
         return Ok(report);
     };
     let unit = started(host, machine)?;
