@@ -5,6 +5,8 @@
 // The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "machine/attached.rs"]
+mod attached;
 #[path = "support/elf.rs"]
 mod elf;
 #[path = "machine/faults.rs"]

@@ -75,6 +75,10 @@ pub enum Error {
     /// A machine of systemd-nspawn is not there, or cannot be made ready.
     #[error("{0}")]
     Machine(String),
+    /// Work in a machine that runs has not ended in time and may go on: nothing is done beside it, and the caller is to
+    /// end its process.
+    #[error("{0}")]
+    Lost(String),
 }
 
 /// An error and all its causes in one line.

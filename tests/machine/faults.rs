@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use crate::place::{CLEANUP, DEBIAN, PREPARE, Place, cleanup, files, is_private, prepare, program, run};
 
 /// The system calls that change something, each as often as it is made.
-const CHANGES: [&str; 15] = [
+pub(crate) const CHANGES: [&str; 15] = [
     "mkdirat",
     "write",
     "renameat",
@@ -61,7 +61,7 @@ fn injected(words: &[&str], place: &Watched, call: &str, fault: &str, number: us
     command
 }
 
-fn can_trace() -> bool {
+pub(crate) fn can_trace() -> bool {
     let traced = Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "true"]).output();
     let can = traced.is_ok_and(|output| output.status.success());
     if !can {
@@ -135,8 +135,10 @@ fn a_killed_preparation_is_begun_anew() {
         assert_eq!(cleanup().status, Some(0), "{when}");
         place.assert_untouched(when);
     };
-    killed_everywhere(&PREPARE, &Watched::everywhere(), || {}, after);
-    killed_everywhere(&PREPARE, &Watched::guest(&place), || {}, after);
+    let killed = killed_everywhere(&PREPARE, &Watched::everywhere(), || {}, after);
+    assert!(killed > 50, "only {killed}");
+    let killed = killed_everywhere(&PREPARE, &Watched::guest(&place), || {}, after);
+    assert!(killed > 7, "only {killed} in the machine's tree");
 }
 
 #[test]
@@ -191,6 +193,23 @@ fn a_preparation_that_fails_takes_itself_back() {
         }
     }
     assert!(failed > 50 && twice < 12, "{failed} failed, of these {twice} in taking back as well");
+}
+
+/// Why it failed is not lost in why it could not be taken back.
+#[test]
+fn a_preparation_that_cannot_be_taken_back_tells_both() {
+    if !is_private("faults::a_preparation_that_cannot_be_taken_back_tells_both") || !can_trace() {
+        return;
+    }
+    let place = Place::new(DEBIAN);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=mknodat,umount2"]);
+    command.args(["-e", "inject=mknodat:error=ENOSPC", "-e", "inject=umount2:error=EPERM"]);
+    let ended = run(command.arg(env!("CARGO_BIN_EXE_oci-hook-inject")).args(PREPARE));
+    let told = ["making a device node", "unmounting what covers it"];
+    assert!(ended.status == Some(85) && told.iter().all(|text| ended.stderr.contains(text)), "{ended:?}");
+    assert_eq!(cleanup().status, Some(0));
+    place.assert_untouched("cleaned up");
 }
 
 #[test]

@@ -10,15 +10,14 @@ mod leader;
 mod record;
 
 use super::manifest::Manifest;
-use super::missing::all_there;
+use super::prepare::planned;
 use super::sandbox::{Sandbox, confined};
 use super::state::{State, check_name, state_directory};
-use super::{Failed, Options, Order, Preparation, RootKind, Sources, Wanted, Way, cleanup, guest, plan};
+use super::{Failed, Options, Order, Preparation, RootKind, guest};
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
 
 use carry::carry_out;
-use leader::outside;
 use record::Record;
 
 pub use leader::Leader;
@@ -83,7 +82,8 @@ pub enum Detached {
 
 /// Attaches devices to a machine that runs; whatever fails, nothing of it is left.
 ///
-/// What an attachment that was cut short has left is taken back first.
+/// What an attachment that was cut short has left is taken back first. After [`Error::Lost`] the caller is to end its
+/// process: what was done is taken back by the next attachment or detachment.
 pub fn attach(
     host: &Root,
     wanted: &Attachment<'_>,
@@ -94,29 +94,51 @@ pub fn attach(
 ) -> std::result::Result<Attached, Failed> {
     check_name(wanted.order.machine).map_err(Failed::Machine)?;
     let state = State::open(host, wanted.order.machine)?;
-    match earlier(&state, notices)? {
+    let done = attach_to(&state, wanted, grant, gate, sandbox, notices);
+    let is_lost = matches!(done, Err(Failed::Step(Error::Lost(_))));
+    leave(state, is_lost, notices);
+    done
+}
+
+fn attach_to(
+    state: &State<'_>,
+    wanted: &Attachment<'_>,
+    grant: Granting<'_>,
+    gate: Gatekeeper<'_>,
+    sandbox: Sandbox,
+    notices: &mut Vec<Notice>,
+) -> std::result::Result<Attached, Failed> {
+    match earlier(state)? {
         Earlier::Nothing => {}
         Earlier::Prepared => return Ok(Attached::Prepared),
         Earlier::Attached(record) if record.done && record.leader == wanted.leader.identity => {
             return Ok(Attached::Before(record.devices));
         }
-        Earlier::Attached(record) => {
-            take_back(&state, &record, gate, notices)?;
+        Earlier::Attached(mut record) => {
+            take_back(state, &mut record, gate, notices)?;
         }
     }
-    let done = decide(host, wanted, sandbox, notices).and_then(|preparation| {
-        let grant = grant().map_err(Error::Machine)?;
-        let mut record = Record::new(wanted.leader, wanted.devices, grant);
-        let done = carry_out(host, &state, wanted.leader, &mut record, &preparation, gate, notices);
-        if done.is_err() {
-            let back = take_back(&state, &record, gate, notices);
+    let preparation = decide(state.host(), wanted, sandbox, notices)?;
+    let grant = grant().map_err(Error::Machine)?;
+    let mut record = Record::new(wanted.leader, wanted.devices, grant);
+    let done = carry_out(state, wanted.leader, &mut record, &preparation, gate, notices);
+    match &done {
+        Ok(()) | Err(Error::Lost(_)) => {}
+        Err(_) => {
+            let back = take_back(state, &mut record, gate, notices);
             notices.extend(back.err().map(Notice::from));
         }
-        done?;
-        Ok(preparation)
-    });
-    state.close()?;
-    done.map(|preparation| Attached::Now(Box::new(preparation)))
+    }
+    done?;
+    Ok(Attached::Now(Box::new(preparation)))
+}
+
+/// Leaves the machine to the next; where work in it may go on, that comes with the end of this process.
+fn leave(state: State<'_>, is_lost: bool, notices: &mut Vec<Notice>) {
+    match is_lost {
+        true => std::mem::forget(state),
+        false => notices.extend(state.close().err().map(Notice::from)),
+    }
 }
 
 /// The devices that are attached to a machine, or were until it ended; `None` of one that was prepared for its start.
@@ -128,7 +150,7 @@ pub fn attached(host: &Root, machine: &str) -> Result<Option<Vec<String>>> {
     Ok(Record::read(&Root::open(&host.outside(&state))?)?.map(|record| record.devices))
 }
 
-/// Takes back what was attached to a machine, which may have ended.
+/// Takes back what was attached to a machine, which may have ended; [`Error::Lost`] is as for [`attach`].
 pub fn detach(
     host: &Root,
     machine: &str,
@@ -136,13 +158,37 @@ pub fn detach(
     notices: &mut Vec<Notice>,
 ) -> Result<Detached> {
     let state = State::open(host, machine)?;
-    let done = match earlier(&state, notices)? {
-        Earlier::Nothing => Detached::Nothing,
-        Earlier::Prepared => Detached::Prepared,
-        Earlier::Attached(record) => Detached::Now(take_back(&state, &record, gate, notices)?),
+    let done = earlier(&state).and_then(|earlier| match earlier {
+        Earlier::Nothing => Ok(Detached::Nothing),
+        Earlier::Prepared => Ok(Detached::Prepared),
+        Earlier::Attached(mut record) => take_back(&state, &mut record, gate, notices).map(Detached::Now),
+    });
+    leave(state, matches!(done, Err(Error::Lost(_))), notices);
+    done
+}
+
+/// What is told of the attachment that a state is of, its machine having ended; one that runs keeps it, by an error.
+pub(super) fn ended(state: &State<'_>, earlier: &Root) -> Result<Option<Notice>> {
+    let record = match Record::read(earlier) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(None),
+        Err(error) => return Ok(Some(error.into())),
     };
-    state.close()?;
-    Ok(done)
+    if Leader::again(&record.leader).is_some() {
+        let (name, devices) = (state.name(), record.devices.join(", "));
+        let reason = format!("{name} runs with {devices} attached: `cdi-gen nspawn detach {name}` first");
+        return Err(Error::Machine(reason));
+    }
+    let Some(grant) = record.grant.filter(|grant| !grant.rules.is_empty()) else { return Ok(None) };
+    let is_kept = state.host().entry(&grant.kept_in)?.is_some();
+    Ok(is_kept.then(|| {
+        Notice(format!(
+            "{}: {} may still use what was attached: take out DeviceAllow= of {}, then systemctl daemon-reload",
+            grant.kept_in,
+            grant.unit,
+            grant.rules.join(", ")
+        ))
+    }))
 }
 
 /// What the state of a machine is of.
@@ -152,7 +198,7 @@ enum Earlier {
     Attached(Box<Record>),
 }
 
-fn earlier(state: &State<'_>, notices: &mut Vec<Notice>) -> Result<Earlier> {
+fn earlier(state: &State<'_>) -> Result<Earlier> {
     let Some(earlier) = state.earlier()? else { return Ok(Earlier::Nothing) };
     if let Some(record) = Record::read(&earlier)? {
         return Ok(Earlier::Attached(Box::new(record)));
@@ -162,22 +208,28 @@ fn earlier(state: &State<'_>, notices: &mut Vec<Notice>) -> Result<Earlier> {
     }
     // Somebody was killed before anything was written down, and so before anything else was done.
     drop(earlier);
-    notices.extend(cleanup::take_back(state, |_, _| Ok(()))?);
+    state.remove()?;
     Ok(Earlier::Nothing)
 }
 
+/// Its unit comes first: a machine that keeps others out of its mounts is not to keep the devices by that.
 fn take_back(
     state: &State<'_>,
-    record: &Record,
+    record: &mut Record,
     gate: Gatekeeper<'_>,
     notices: &mut Vec<Notice>,
 ) -> Result<Alive> {
+    let was_done = std::mem::take(&mut record.done);
+    if was_done {
+        // From here on it is not all there, whoever goes on with the work.
+        notices.extend(state.earlier().and_then(|earlier| record.rewrite(earlier)).err().map(Notice::from));
+    }
     let alive = if Leader::again(&record.leader).is_some() { Alive::Yes } else { Alive::No };
-    notices.extend(record.take_out());
     if let Some(grant) = &record.grant {
         notices.extend(gate(grant, Gate::Close(alive)).err().map(Notice));
     }
-    notices.extend(cleanup::take_back(state, |_, _| Ok(()))?);
+    notices.extend(record.take_out(was_done)?);
+    state.remove()?;
     Ok(alive)
 }
 
@@ -190,39 +242,13 @@ fn decide(
     let root = wanted.leader.root().map_err(Failed::Machine)?;
     let (guest, told) = confined(sandbox, root, guest::inspect).map_err(Failed::Machine)?;
     notices.extend(told);
-    let (sources, told) = Sources::read(host, wanted.order.edits, wanted.order.requests);
-    notices.extend(told);
-    all_there(wanted.order.edits, &sources)?;
-    let users = wanted.leader.users().map_err(Failed::Machine)?;
     let options = Options {
         loader: wanted.order.loader,
         // Nothing of it may stay, and so its cache is not extended.
         root: RootKind::Ephemeral,
-        user_namespace: users.is_some(),
+        user_namespace: wanted.leader.users().map_err(Failed::Machine)?.is_some(),
         runs: true,
         allowed_hooks: wanted.order.allowed_hooks.to_vec(),
     };
-    let all = Wanted {
-        edits: wanted.order.edits,
-        requests: wanted.order.requests,
-        unknown_hooks: wanted.order.unknown_hooks,
-        sources: &sources,
-    };
-    let mut preparation = plan(&all, &guest, &options)?;
-    notices.append(&mut preparation.notices);
-    if let Some((uids, gids)) = users {
-        for node in &mut preparation.nodes {
-            if let Way::Cloned { uid, gid, .. } = &mut node.way {
-                let nobody = || {
-                    let reason = format!("{}: the machine has no user {uid} or group {gid}", node.path);
-                    Failed::Machine(Error::Machine(reason))
-                };
-                let (Some(owner), Some(group)) = (outside(&uids, *uid), outside(&gids, *gid)) else {
-                    return Err(nobody());
-                };
-                (*uid, *gid) = (owner, group);
-            }
-        }
-    }
-    Ok(preparation)
+    Ok(planned(host, wanted.order, &guest, &options, notices)?.1)
 }

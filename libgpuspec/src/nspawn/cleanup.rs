@@ -7,14 +7,15 @@ use super::machine::{Machine, MachineRoot};
 use super::manifest::{Manifest, Tree, Whose};
 use super::sandbox::{Sandbox, confined};
 use super::state::{State, check_state_name, state_directory};
-use super::{loader, settings};
+use super::{attach, loader, settings};
 use crate::apply::container;
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
 
 /// Takes back what is there of a machine's preparation; nothing to be there is no error.
 ///
-/// What cannot be taken back, in a tree that is gone for example, is told: it is no reason to leave the rest.
+/// What cannot be taken back, in a tree that is gone for example, is told: it is no reason to leave the rest. A machine
+/// that runs with devices attached keeps them, by an error.
 pub fn cleanup(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
     check_state_name(machine)?;
     let state = match State::open(host, machine) {
@@ -28,7 +29,7 @@ pub fn cleanup(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notic
         // In a tree that cannot be looked into nothing of ours is known; the start that comes next has to tell why.
         notices.extend(forget(host, machine, sandbox).unwrap_or_default());
     }
-    state.close()?;
+    notices.extend(state.close().err().map(Notice::from));
     Ok(notices)
 }
 
@@ -50,11 +51,12 @@ pub(super) fn take_back(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notic
 
 fn take_back_state(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
     let Some(earlier) = state.earlier()? else { return Ok(Vec::new()) };
-    let notices = match Manifest::read(&earlier) {
-        Ok(Some(manifest)) => undo(&earlier, manifest, sandbox),
-        Ok(None) => Vec::new(),
-        Err(error) => vec![error.into()],
-    };
+    let mut notices: Vec<Notice> = attach::ended(state, &earlier)?.into_iter().collect();
+    match Manifest::read(&earlier) {
+        Ok(Some(manifest)) => notices.extend(undo(&earlier, manifest, sandbox)),
+        Ok(None) => {}
+        Err(error) => notices.push(error.into()),
+    }
     drop(earlier);
     state.remove()?;
     Ok(notices)

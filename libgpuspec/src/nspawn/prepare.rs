@@ -78,11 +78,12 @@ pub fn prepare(
     let done = preview(host, order, sandbox).and_then(|decided| {
         let done = carry_out(host, &state, &decided, order, sandbox);
         if done.is_err() {
-            notices.extend(take_back(&state, sandbox)?);
+            let back = take_back(&state, sandbox);
+            notices.extend(back.unwrap_or_else(|error| vec![error.into()]));
         }
         Ok((done?, decided))
     });
-    state.close()?;
+    notices.extend(state.close().err().map(Notice::from));
     let (bare, Decided { preparation, notices: told, user_namespace, .. }) = done?;
     notices.extend(told);
     // Elsewhere its root has no right to that.
@@ -115,6 +116,25 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
     };
     let machine = machine.map_err(Failed::Machine)?;
     let (guest, mut notices) = inspect(host, &machine.root, order, sandbox).map_err(Failed::Machine)?;
+    let options = Options {
+        loader: order.loader,
+        root: order.root_kind.unwrap_or_else(|| machine.root_kind()),
+        user_namespace: order.user_namespace.unwrap_or_else(|| machine.has_user_namespace()),
+        runs: false,
+        allowed_hooks: order.allowed_hooks.to_vec(),
+    };
+    let (sources, preparation) = planned(host, order, &guest, &options, &mut notices)?;
+    Ok(Decided { machine, guest, sources, user_namespace: options.user_namespace, preparation, notices })
+}
+
+/// What this host has of what is ordered, and what a guest is given of it.
+pub(super) fn planned(
+    host: &Root,
+    order: &Order<'_>,
+    guest: &Guest,
+    options: &Options,
+    notices: &mut Vec<Notice>,
+) -> std::result::Result<(Sources, Preparation), Failed> {
     let (sources, told) = Sources::read(host, order.edits, order.requests);
     notices.extend(told);
     all_there(order.edits, &sources)?;
@@ -124,16 +144,9 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
         unknown_hooks: order.unknown_hooks,
         sources: &sources,
     };
-    let options = Options {
-        loader: order.loader,
-        root: order.root_kind.unwrap_or_else(|| machine.root_kind()),
-        user_namespace: order.user_namespace.unwrap_or_else(|| machine.has_user_namespace()),
-        runs: false,
-        allowed_hooks: order.allowed_hooks.to_vec(),
-    };
-    let mut preparation = plan(&wanted, &guest, &options)?;
+    let mut preparation = plan(&wanted, guest, options)?;
     notices.append(&mut preparation.notices);
-    Ok(Decided { machine, guest, sources, user_namespace: options.user_namespace, preparation, notices })
+    Ok((sources, preparation))
 }
 
 fn inspect(

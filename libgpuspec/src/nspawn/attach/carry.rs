@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::leader::{Leader, outside};
+use super::leader::{Leader, Users, outside};
 use super::record::{Place, Record};
 use super::{Gate, Gatekeeper};
 use crate::error::{Error, Result};
 use crate::nspawn::state::State;
-use crate::nspawn::{Content, Farm, Loader, Places, Preparation, TREE, TreeEntry, tree};
+use crate::nspawn::{Content, Farm, Loader, Node, Places, Preparation, TREE, TreeEntry, Way, tree};
 use crate::root::{ClonedMount, Directory, Kind, Restrictions};
 use crate::{Notice, Root};
 
@@ -25,7 +25,6 @@ const OF_A_NODE: Restrictions =
 
 /// Does what was decided; the record holds how far it got.
 pub(super) fn carry_out(
-    host: &Root,
     state: &State<'_>,
     leader: &Leader,
     record: &mut Record,
@@ -33,12 +32,17 @@ pub(super) fn carry_out(
     gate: Gatekeeper<'_>,
     notices: &mut Vec<Notice>,
 ) -> Result<()> {
-    let (preparation, farms) = in_the_tree(preparation.clone());
+    let (mut preparation, farms) = in_the_tree(preparation.clone());
+    let users = leader.users()?;
+    if let Some((uids, gids)) = &users {
+        preparation.nodes.iter_mut().try_for_each(|node| owned_outside(node, uids, gids))?;
+    }
+    let host = state.host();
     let directory = state.make()?;
     record.write(&directory)?;
     let bare = tree::make(host, &directory, &preparation)?;
     // Elsewhere its root has no right to write to that.
-    notices.extend(bare.filter(|_| leader.users().is_ok_and(|users| users.is_none())));
+    notices.extend(bare.filter(|_| users.is_none()));
     let stage = Stage { host, state: state.path(), directory: directory.make_directory(STAGE)? };
     let clones = stage.all(&preparation)?;
     if let Some(grant) = &record.grant {
@@ -52,6 +56,18 @@ pub(super) fn carry_out(
     }
     record.done = true;
     record.write(&directory)
+}
+
+/// Gives a node that is made here the owner who is the machine's there.
+fn owned_outside(node: &mut Node, uids: &Users, gids: &Users) -> Result<()> {
+    if let Way::Cloned { uid, gid, .. } = &mut node.way {
+        let (Some(owner), Some(group)) = (outside(uids, *uid), outside(gids, *gid)) else {
+            let reason = format!("{}: the machine has no user {uid} or group {gid}", node.path);
+            return Err(Error::Machine(reason));
+        };
+        (*uid, *gid) = (owner, group);
+    }
+    Ok(())
 }
 
 /// The preparation with the links and variables in its tree, where the machine can reach them; and the former besides.

@@ -1,7 +1,7 @@
 //! The first process of a machine that runs: looked at before it is believed, and the way into its mounts.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -107,7 +107,8 @@ impl Leader {
         Ok(Some((parse(&self.text(&pid, "uid_map")?), parse(&self.text(&pid, "gid_map")?))))
     }
 
-    /// The result of work on its root, in its mount namespace, from this host's /proc as working directory.
+    /// The result of work on its root, in its mount namespace, from this host's /proc as working directory; without one
+    /// in time [`Error::Lost`].
     pub(super) fn within<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Root) -> Result<T> + Send + 'static,
@@ -130,9 +131,13 @@ impl Leader {
             let _ = sender.send(done);
         });
         thread.map_err(|error| failed(error.to_string()))?;
-        let done = receiver.recv_timeout(DEADLINE);
-        done.map_err(|_| failed(format!("not done after {DEADLINE:?}")))?
-            .map_err(|errno| failed(errno.to_string()))?
+        let done = receiver.recv_timeout(DEADLINE).map_err(|why| match why {
+            RecvTimeoutError::Timeout => Error::Lost(format!(
+                "going into the machine's mounts: not done after {DEADLINE:?}; the next attach or detach takes back what was done"
+            )),
+            RecvTimeoutError::Disconnected => failed("no result".to_owned()),
+        });
+        done?.map_err(|errno| failed(errno.to_string()))?
     }
 }
 

@@ -79,14 +79,24 @@ impl Record {
         }
     }
 
-    /// Takes out of the machine what is there of it, if the machine still runs; what cannot be is told.
-    pub(super) fn take_out(&self) -> Vec<Notice> {
-        let Some(leader) = Leader::again(&self.leader) else { return Vec::new() };
-        let (places, done) = (self.places.clone(), self.done);
+    /// Writes it into a state that is there.
+    pub(super) fn rewrite(&self, state: Option<Root>) -> Result<()> {
+        let directory = state.map(|state| state.directory("/".into())).transpose()?.flatten();
+        directory.map_or(Ok(()), |directory| self.write(&directory))
+    }
+
+    /// Takes out of the machine what is there of it, if the machine still runs; what cannot be is told, and what is not
+    /// there if all of it `was_done`.
+    pub(super) fn take_out(&self, was_done: bool) -> Result<Vec<Notice>> {
+        let Some(leader) = Leader::again(&self.leader) else { return Ok(Vec::new()) };
+        let places = self.places.clone();
         let taken = leader.within(move |root| {
-            Ok(places.iter().rev().flat_map(|place| place.take_out(root, done)).collect())
+            Ok(places.iter().rev().flat_map(|place| place.take_out(root, was_done)).collect())
         });
-        taken.unwrap_or_else(|error| vec![error.into()])
+        match taken {
+            Err(Error::Lost(_)) => taken,
+            Ok(_) | Err(_) => Ok(taken.unwrap_or_else(|error| vec![error.into()])),
+        }
     }
 }
 
