@@ -4,6 +4,7 @@ pub mod cli;
 pub mod contract;
 pub mod entry;
 pub mod kernel;
+pub mod machine;
 mod peer;
 pub mod report;
 pub mod sandbox;

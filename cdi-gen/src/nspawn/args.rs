@@ -4,16 +4,19 @@ use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, Order, RootKind};
+use libgpuspec::nspawn::{self, LoaderKind, Order, RootKind};
 use libgpuspec::render::nspawn::flat;
+use oci_hook::machine::{Way, ways, yes_or_no};
 
-use super::asked::{Devices, ways};
+use super::asked::Given;
 use super::command::Command;
 use super::machine::Name;
 use super::sandbox::sandbox;
 use super::{masked, meant, run};
 use crate::output::{self, Status};
 
+/// What arguments can tell a machine's loader.
+const MEANS: [Way; 3] = [None, Some(LoaderKind::Environment), Some(LoaderKind::Nothing)];
 const LOADER: &str =
     "How the machine's loader finds the libraries [default: environment, where it has glibc]";
 
@@ -23,13 +26,13 @@ const LOADER: &str =
 /// stderr; `cdi-gen nspawn run` has all. The machine's loader is told by LD_LIBRARY_PATH, if it is glibc's.
 /// systemd-nspawn drops mounts and variables of a settings file where its command line has some.
 #[derive(Debug, Args)]
-#[command(mut_arg("loader", |argument| argument.value_parser(ways(&["auto", "environment", "none"])).help(LOADER)))]
+#[command(mut_arg("loader", |argument| argument.value_parser(ways(&MEANS)).help(LOADER)))]
 pub(crate) struct ArgsCommand {
     /// The machine, if it has its root by its name
     #[arg(short = 'M', long, value_name = "MACHINE", required_unless_present_any = ["directory", "image"], conflicts_with_all = ["directory", "image"])]
     machine: Option<Name>,
     #[command(flatten)]
-    given: Devices,
+    given: Given,
     /// The machine's root directory
     #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "image")]
     directory: Option<Utf8PathBuf>,
@@ -37,8 +40,8 @@ pub(crate) struct ArgsCommand {
     #[arg(short = 'i', long, value_name = "FILE")]
     image: Option<Utf8PathBuf>,
     /// Whether the machine has a user namespace [default: what its settings say, else no]
-    #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
-    user_namespace: Option<String>,
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no())]
+    user_namespace: Option<bool>,
     /// For a machine that is booted (--boot): its services and shells have the variables too
     #[arg(long)]
     boot: bool,
@@ -62,11 +65,11 @@ impl ArgsCommand {
             ..Command::default()
         };
         let machine = run::machine(&host, &command)?;
-        let said = self.user_namespace.as_deref().map(|word| word == "yes");
         let order = Order {
             root: Some(machine.root.clone()),
             root_kind: Some(RootKind::OutOfReach),
-            user_namespace: said
+            user_namespace: self
+                .user_namespace
                 .or_else(|| Some(masked::user_namespace(&command, machine.settings.as_ref()))),
             ..meant.order(&asked, &machine.name)
         };

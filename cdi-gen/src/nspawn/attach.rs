@@ -6,7 +6,7 @@ use libgpuspec::nspawn::attach::{self, Attached, Attachment, Leader};
 use libgpuspec::nspawn::{Loader, Preparation};
 use libgpuspec::{Notice, Root};
 
-use super::asked::Devices;
+use super::asked::Given;
 use super::dropin::{self, Present};
 use super::machine::Name;
 use super::running::Running;
@@ -25,7 +25,7 @@ pub(crate) struct Attach {
     #[arg(value_name = "MACHINE")]
     machine: Name,
     #[command(flatten)]
-    given: Devices,
+    given: Given,
     /// The machine's first process, where systemd-machined does not know the machine; nobody is told then to let
     /// the devices through
     #[arg(long, value_name = "PID")]
@@ -58,7 +58,7 @@ impl Attach {
         };
         let name = machine.to_string();
         let order = meant.order(&asked, &name);
-        let wanted = Attachment { order: &order, leader: &leader, devices: &self.given.devices };
+        let wanted = Attachment { order: &order, leader: &leader, devices: &self.given.devices.names };
         let mut notices: Vec<Notice> = Vec::new();
         let attached = attach::attach(
             &host,
@@ -71,7 +71,7 @@ impl Attach {
         output::notices(&notices);
         match attached? {
             Attached::Now(preparation) => self.tell(&preparation),
-            Attached::Before(devices) if same(&devices, &self.given.devices) => {
+            Attached::Before(devices) if same(&devices, &self.given.devices.names) => {
                 output::note(&format!("{machine} has them already"));
             }
             Attached::Before(devices) => {
@@ -89,7 +89,7 @@ impl Attach {
         let machine = &self.machine;
         output::note(&format!(
             "attached {}: until `cdi-gen nspawn detach {machine}`, or the machine stops",
-            self.given.devices.join(", ")
+            self.given.devices.names.join(", ")
         ));
         if let Loader::Overlay(farms) = &preparation.loader {
             let directories: Vec<&str> = farms.iter().map(|farm| farm.directory.as_str()).collect();
@@ -106,7 +106,7 @@ impl Attach {
     fn prepared(&self, host: &Root) -> Result<Status> {
         let machine = &self.machine;
         if let Present::Ours { origin: Some(origin), .. } = dropin::present(host, machine)?
-            && same(&origin.asked.devices, &self.given.devices)
+            && same(&origin.asked.devices.names, &self.given.devices.names)
         {
             output::note(&format!("{machine} is enabled for them, and has had them since its start"));
             return Ok(Status::Done);

@@ -10,7 +10,7 @@ use libgpuspec::root::{Durability, Kind, Restrictions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::asked::Devices;
+use super::asked::Given;
 use super::meant;
 use super::sandbox::sandbox;
 use crate::output::{self, Status};
@@ -33,7 +33,7 @@ const MADE_DIRECTORY: &str = "gpuspec.made-directory";
 /// lost is told. Exit status 4 if a device does not resolve, or what is at OUT
 /// was not made so: that is left alone.
 #[derive(Debug, Args)]
-#[command(mut_arg("devices", |argument| argument.required(false).required_unless_present("remove")))]
+#[command(mut_arg("names", |argument| argument.required(false).required_unless_present("remove")))]
 pub(crate) struct Bundle {
     /// The bundle that there is; with --remove the one that was made
     #[arg(value_name = "IN")]
@@ -42,7 +42,7 @@ pub(crate) struct Bundle {
     #[arg(value_name = "OUT", required_unless_present = "remove", conflicts_with = "remove")]
     made: Option<Utf8PathBuf>,
     #[command(flatten)]
-    given: Devices,
+    given: Given,
     /// Take a bundle back that was made so
     #[arg(long)]
     remove: bool,

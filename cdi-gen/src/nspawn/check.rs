@@ -9,9 +9,10 @@ use libgpuspec::nspawn::findings::{Checked, DevicePolicy, Finding, Severity, che
 use libgpuspec::nspawn::{self, Decided, Failed, Machine, MachineRoot, guest};
 use libgpuspec::root::Kind;
 use libgpuspec::{Notice, Root};
+use oci_hook::machine::Asked;
 use serde::Serialize;
 
-use super::asked::Asked;
+use super::asked;
 use super::dropin::{self, EDITED, Present};
 use super::machine::{HostTree, Name, named_by};
 use super::sandbox::{confined, sandbox};
@@ -25,7 +26,7 @@ use crate::specs::absolute;
 /// Each finding names what helps. Exit status 0 if nothing keeps a device from being used, 4 if a device does not
 /// resolve, 5 if something does. The last line is the verdict.
 #[derive(Debug, Args)]
-#[command(mut_arg("devices", |argument| argument.required(false)))]
+#[command(mut_arg("names", |argument| argument.required(false)))]
 pub(crate) struct Check {
     /// The machine by its name, or its root: a directory or a disk image
     #[arg(value_name = "MACHINE|DIR|IMAGE", required_unless_present_any = ["directory", "image"])]
@@ -52,17 +53,17 @@ struct Report {
 impl Check {
     pub(crate) fn run(&self) -> Result<Status> {
         let host = self.host.open()?;
-        let typed = self.asked.absolute()?;
+        let typed = asked::absolute(self.asked.clone())?;
         let named = typed.directory.as_ref().or(typed.image.as_ref());
         let machine = self.target.clone().or(named.map(ToString::to_string)).unwrap_or_default();
         let Target { name, asked, dropin, unit, at_worst } = target(&host, &machine, typed)?;
-        if asked.devices.is_empty() && dropin.is_some() {
+        if asked.devices.names.is_empty() && dropin.is_some() {
             output::note(&format!(
                 "{machine}: {EDITED}: enable again, or name what to check for by --device"
             ));
             return Ok(Status::Stale);
         }
-        if asked.devices.is_empty() {
+        if asked.devices.names.is_empty() {
             return Ok(output::usage(&format!(
                 "{machine}: not enabled, so name what to check for by --device"
             )));
@@ -126,7 +127,7 @@ fn target(host: &Root, named: &str, typed: Asked) -> Result<Target> {
     let started = started(host, &machine)?;
     let mut unit = told(&started);
     let Present::Ours { text, origin } = dropin::present(host, &machine)? else {
-        return Ok(Target { unit, ..target(machine.to_string(), typed.with(&started)) });
+        return Ok(Target { unit, ..target(machine.to_string(), started.complete(typed)) });
     };
     let at_worst = match origin.as_ref().is_some_and(|origin| origin.required) {
         true => "will not start",
@@ -148,7 +149,7 @@ fn target(host: &Root, named: &str, typed: Asked) -> Result<Target> {
         }
         None => {
             wants_enable(EDITED);
-            typed.with(&started)
+            started.complete(typed)
         }
     };
     Ok(Target { name: machine.to_string(), asked, dropin: Some(text), unit, at_worst })

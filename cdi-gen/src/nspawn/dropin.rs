@@ -6,9 +6,9 @@ use libgpuspec::Root;
 use libgpuspec::render::nspawn::devices::DeviceRule;
 use libgpuspec::render::nspawn::dropin::{self, DropIn, OnFailure, SettingsPlace};
 use libgpuspec::root::{Durability, Kind};
+use oci_hook::machine::Asked;
 use serde::{Deserialize, Serialize};
 
-use super::asked::Asked;
 use super::machine::Name;
 use super::started::Started;
 
@@ -82,7 +82,7 @@ pub(crate) fn text(machine: &Name, origin: &Origin, rules: &[DeviceRule], edits:
         format!("{}{}", ORIGIN.trim_start_matches("# "), serde_json::to_string(origin)?),
         format!("edits sha256: {edits}"),
     ];
-    let mut arguments = origin.asked.arguments();
+    let mut arguments = origin.asked.words();
     arguments.extend(origin.no_touch.then(|| "--no-touch".to_owned()));
     Ok(dropin::text(&DropIn {
         comments: &comments,

@@ -7,9 +7,10 @@ use libgpuspec::Root;
 use libgpuspec::cdi::ContainerEdits;
 use libgpuspec::nspawn::{self, Machine, MachineRoot, Order, Sources};
 use libgpuspec::render::nspawn::lines;
+use oci_hook::machine::Asked;
 use sha2::{Digest, Sha256};
 
-use super::asked::Asked;
+use super::asked::absolute;
 use super::dropin::{self, Origin, Present};
 use super::machine::{HostTree, Name};
 use super::sandbox::sandbox;
@@ -58,7 +59,7 @@ impl Enable {
         };
         let unit = started(&host, machine)?;
         unit.blind.iter().for_each(|blind| output::warning(&blind.to_string()));
-        let asked = self.asked.absolute()?.with(&unit);
+        let asked = unit.complete(absolute(self.asked.clone())?);
         let mut notices = Vec::new();
         // Once, where somebody waits: a start does not look into images.
         let asked = match image::completed(&host, self.root(&host, &asked)?.as_ref(), asked, &mut notices)? {

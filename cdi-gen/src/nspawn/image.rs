@@ -8,12 +8,12 @@ use std::thread;
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use libgpuspec::nspawn::{MachineRoot, guest};
+use libgpuspec::nspawn::{LoaderKind, MachineRoot, guest};
 use libgpuspec::{Notice, Root};
+use oci_hook::machine::Asked;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
-use super::asked::Asked;
 use super::sandbox::confined;
 
 const PROGRAM: &str = "systemd-dissect";
@@ -29,14 +29,14 @@ pub(crate) fn completed(
     notices: &mut Vec<Notice>,
 ) -> Result<std::result::Result<Asked, &'static str>> {
     let Some(MachineRoot::Image(path)) = root else { return Ok(Ok(asked)) };
-    match asked.loader.as_deref() {
-        Some("cache") => {
+    match asked.devices.loader.flatten() {
+        Some(LoaderKind::Cache) => {
             return Ok(Err("--loader cache: nothing is written into a disk image; leave it out"));
         }
-        None | Some("auto" | "overlay") if asked.library_directory.is_none() => {
+        None | Some(LoaderKind::Overlay) if asked.library_directory.is_none() => {
             asked.library_directory = library_directory(&host.outside(path), notices)?;
         }
-        None | Some(_) => {}
+        None | Some(LoaderKind::Overlay | LoaderKind::Environment | LoaderKind::Nothing) => {}
     }
     Ok(Ok(asked))
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow};
 use libgpuspec::apply::Request;
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, Registry, Unresolved, fill};
-use libgpuspec::nspawn::{Order, Refused, RootKind};
+use libgpuspec::nspawn::{Order, Refused};
 use libgpuspec::render::nspawn::devices::{DeviceRule, device_allow, majors};
 use libgpuspec::{Notice, Root};
+use oci_hook::machine::Asked;
 
-use super::asked::Asked;
 use crate::discovery::VENDOR;
 use crate::output;
 
@@ -25,8 +25,9 @@ pub(crate) struct Meant {
 
 /// The edits, or why there are none.
 pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Meant, Vec<String>>> {
+    let asked = &asked.devices;
     let registry = Registry::unwatched(Root::open("/".into())?, &asked.spec_directories);
-    let edits = match registry.resolve(&asked.devices) {
+    let edits = match registry.resolve(&asked.names) {
         Ok(edits) => edits,
         Err(reasons) => return Ok(Err(reasons.iter().map(told).collect())),
     };
@@ -51,20 +52,7 @@ fn told(reason: &Unresolved) -> String {
 impl Meant {
     /// What is to be prepared for a machine of this name, by its settings but for what is asked for.
     pub(crate) fn order<'a>(&'a self, asked: &'a Asked, name: &'a str) -> Order<'a> {
-        Order {
-            machine: name,
-            root: asked.root(),
-            edits: &self.edits,
-            requests: &self.requests,
-            unknown_hooks: &self.unknown_hooks,
-            allowed_hooks: &asked.allowed_hooks,
-            // `auto` is none of them.
-            loader: asked.loader.as_deref().and_then(|word| word.parse().ok()),
-            library_directory: asked.library_directory.clone(),
-            root_kind: asked.read_only.then_some(RootKind::ReadOnly),
-            user_namespace: asked.user_namespace.as_deref().map(|word| word == "yes"),
-            settings: None,
-        }
+        asked.order(name, &self.edits, &self.requests, &self.unknown_hooks)
     }
 
     /// The rules of the machine's unit; what cannot be told yet is.

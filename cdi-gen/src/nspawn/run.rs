@@ -11,11 +11,12 @@ use libgpuspec::Root;
 use libgpuspec::nspawn::{self, Machine, MachineRoot, Node, NodeKind, Order, Preparation, RootKind, Way};
 use libgpuspec::render::nspawn::lines;
 use oci_hook::entry::machine_directory;
+use oci_hook::machine::Asked;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::asked::{Asked, Devices};
+use super::asked::Given;
 use super::command::{self, Command};
 use super::image;
 use super::machine::named_by;
@@ -45,10 +46,10 @@ pub(crate) struct Run {
 
 /// The options that are ours.
 #[derive(Debug, Clone, Default, Args)]
-#[command(mut_arg("devices", |argument| argument.required(false)))]
+#[command(mut_arg("names", |argument| argument.required(false)))]
 struct Flags {
     #[command(flatten)]
-    given: Devices,
+    given: Given,
     /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
     #[arg(long, value_name = "DIR", value_parser = machine_directory)]
     library_directory: Option<Utf8PathBuf>,
@@ -106,7 +107,7 @@ impl Run {
         };
         let among = Among::parse_from(std::iter::once("cdi-gen nspawn run".to_owned()).chain(ours)).flags;
         let asked = asked(&self.flags, among)?;
-        if asked.devices.is_empty() {
+        if asked.devices.names.is_empty() {
             return Ok(output::usage("no device: name one by --device, as vendor.com/class=name"));
         }
         let command = Command::new(&others);
@@ -204,10 +205,11 @@ pub(super) fn machine(host: &Root, command: &Command) -> Result<Machine> {
 /// What both say.
 fn asked(first: &Flags, among: Flags) -> Result<Asked> {
     let Flags { mut given, library_directory } = first.clone();
-    given.devices.extend(among.given.devices);
-    given.spec_directories.extend(among.given.spec_directories);
-    given.allowed_hooks.extend(among.given.allowed_hooks);
-    given.loader = among.given.loader.or(given.loader);
+    let (devices, more) = (&mut given.devices, among.given.devices);
+    devices.names.extend(more.names);
+    devices.spec_directories.extend(more.spec_directories);
+    devices.allowed_hooks.extend(more.allowed_hooks);
+    devices.loader = more.loader.or(devices.loader);
     Ok(Asked { library_directory: among.library_directory.or(library_directory), ..given.asked()? })
 }
 

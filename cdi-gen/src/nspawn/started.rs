@@ -9,6 +9,7 @@ use libgpuspec::Root;
 use libgpuspec::nspawn::settings_file::{Assignment, assignments, is_no, words};
 use libgpuspec::nspawn::{Machine, MachineRoot};
 use libgpuspec::root::Kind;
+use oci_hook::machine::Asked;
 use serde::{Deserialize, Serialize};
 
 use super::command::Command;
@@ -55,6 +56,20 @@ pub(crate) struct Blind {
 impl fmt::Display for Blind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl Started {
+    /// What is asked for with what the machine's unit says, where nothing else is asked for.
+    pub(crate) fn complete(&self, asked: Asked) -> Asked {
+        let said = Asked {
+            directory: self.directory.clone(),
+            image: self.image.clone(),
+            user_namespace: self.user_namespace,
+            read_only: self.read_only,
+            ..Asked::default()
+        };
+        asked.over(said)
     }
 }
 

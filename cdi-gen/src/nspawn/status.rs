@@ -216,7 +216,7 @@ fn words(report: &Report) -> String {
     let states: Vec<String> = states.into_iter().chain(attached).collect();
     let mut lines = vec![format!("{}: {}", report.machine, states.join("; "))];
     if let Some(origin) = &report.asked {
-        lines.push(format!("  devices: {}", origin.asked.devices.join(", ")));
+        lines.push(format!("  devices: {}", origin.asked.devices.names.join(", ")));
         lines.push(format!(
             "  if they cannot be had, it {}",
             if origin.required { "does not start" } else { "starts without them" }

@@ -64,7 +64,7 @@ impl LoaderKind {
 
 /// No way has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no way of this name; known are cache, overlay, environment, none")]
+#[error("no way of this name; known are {}", WORDS.map(|(_, word)| word).join(", "))]
 pub struct UnknownLoader;
 
 impl FromStr for LoaderKind {

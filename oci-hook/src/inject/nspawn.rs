@@ -4,12 +4,11 @@
 
 use std::process;
 
-use camino::Utf8PathBuf;
-use clap::{ArgAction, Args};
+use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::cdi::{ContainerEdits, Registry};
-use libgpuspec::nspawn::{self, Failed, LoaderKind, MachineRoot, Order, RootKind, Touch};
-use oci_hook::entry::{device, machine_directory};
+use libgpuspec::nspawn::{self, Failed, Order, Touch};
+use oci_hook::machine::{Asked, Devices};
 use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
 
@@ -21,33 +20,8 @@ pub(crate) struct Prepare {
     /// The machine
     #[arg(long, value_name = "NAME")]
     machine: String,
-    /// Give it this device
-    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device, required = true)]
-    devices: Vec<String>,
-    /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
-    #[arg(long = "spec-dir", value_name = "DIR")]
-    spec_directories: Vec<Utf8PathBuf>,
-    /// Its root is this directory [default: found by its name, as systemd does]
-    #[arg(long, value_name = "DIR", conflicts_with = "image")]
-    directory: Option<Utf8PathBuf>,
-    /// Its root is this disk image
-    #[arg(long, value_name = "FILE")]
-    image: Option<Utf8PathBuf>,
-    /// How its loader finds libraries: auto, cache, overlay, environment, none
-    #[arg(long, value_name = "WAY", default_value = "auto", value_parser = loader)]
-    loader: Loader,
-    /// Where the loader of an image looks: nobody looks into an image before it is started
-    #[arg(long, value_name = "DIR", value_parser = machine_directory)]
-    library_directory: Option<Utf8PathBuf>,
-    /// Write nothing to its tree [default: if its settings say that its root is read-only or volatile]
-    #[arg(long)]
-    read_only: bool,
-    /// Whether it has a user namespace [default: what its settings say, else yes]
-    #[arg(long, value_name = "yes|no", value_parser = yes_or_no, action = ArgAction::Set)]
-    user_namespace: Option<bool>,
-    /// Leave out what the hook of this name does
-    #[arg(long = "allow-hook", value_name = "NAME")]
-    allowed_hooks: Vec<String>,
+    #[command(flatten)]
+    asked: Asked,
     /// Write to no settings file of the user, but a copy for the machine's unit alone
     #[arg(long)]
     no_touch: bool,
@@ -59,21 +33,6 @@ pub(crate) struct Named {
     /// The machine
     #[arg(long, value_name = "NAME")]
     machine: String,
-}
-
-/// The way that was typed, if one was.
-type Loader = Option<LoaderKind>;
-
-fn loader(text: &str) -> Result<Loader, nspawn::UnknownLoader> {
-    if text == "auto" { Ok(None) } else { text.parse().map(Some) }
-}
-
-fn yes_or_no(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err("yes or no"),
-    }
 }
 
 /// Gives the machine its devices from the start that comes next.
@@ -106,7 +65,7 @@ fn host(machine: &str) -> Result<Root, Failure> {
 }
 
 fn give(host: &Root, asked: &Prepare, report: &Report) -> Result<(), Failure> {
-    let edits = edits(asked).inspect_err(|_| {
+    let edits = edits(&asked.asked.devices).inspect_err(|_| {
         // What is there of an earlier start is not to be met by the one that comes without.
         if let Ok(told) = nspawn::cleanup(host, &asked.machine, confined) {
             report.tell(&told);
@@ -114,19 +73,9 @@ fn give(host: &Root, asked: &Prepare, report: &Report) -> Result<(), Failure> {
     })?;
     let (requests, unknown_hooks) = oci_hook::meanings(&edits.hooks);
     let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
-    let root = asked.directory.clone().map(MachineRoot::Directory);
     let order = Order {
-        machine: &asked.machine,
-        root: root.or_else(|| asked.image.clone().map(MachineRoot::Image)),
-        edits: &edits,
-        requests: &requests,
-        unknown_hooks: &unknown_hooks,
-        allowed_hooks: &asked.allowed_hooks,
-        loader: asked.loader,
-        library_directory: asked.library_directory.clone(),
-        root_kind: asked.read_only.then_some(RootKind::ReadOnly),
-        user_namespace: asked.user_namespace,
         settings: Some(if asked.no_touch { Touch::No } else { Touch::Yes }),
+        ..asked.asked.order(&asked.machine, &edits, &requests, &unknown_hooks)
     };
     let mut notices = Vec::new();
     let prepared = nspawn::prepare(host, &order, confined, &mut notices);
@@ -143,10 +92,10 @@ pub(crate) fn cleanup(asked: &Named, report: &Report) -> Result<(), Failure> {
     forgotten.map_err(|error| Failure::new(Class::Machine, &error))
 }
 
-fn edits(asked: &Prepare) -> Result<ContainerEdits, Failure> {
+fn edits(asked: &Devices) -> Result<ContainerEdits, Failure> {
     let root = Root::open("/".into()).map_err(|error| Failure::new(Class::Machine, &error))?;
     let registry = Registry::unwatched(root, &asked.spec_directories);
-    registry.resolve(&asked.devices).map_err(|reasons| {
+    registry.resolve(&asked.names).map_err(|reasons| {
         let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         Failure { class: Class::Unresolved, reason: reasons.join("; ") }
     })
