@@ -267,7 +267,7 @@ fn directories_and_sockets_have_their_places() {
         "/etc/vendor.conf:/sys/vendor.conf",
         "/etc/vendor.conf:/etc/../vendor.conf",
         "tmpfs:/scratch::tmpfs",
-        "/opt/gone:/opt/gone",
+        "/run/gone:/run/gone",
     ];
     let words = ["--folder", "/opt/rocm/lib"];
     let given = small(host, &mounts, &words, &on("debian"), &Options::default());
@@ -287,7 +287,7 @@ fn directories_and_sockets_have_their_places() {
         notices_of(&given),
         [
             "/etc/../vendor.conf, /scratch: no file, directory or socket at a plain path; left out",
-            "/opt/gone: not on this host; make the spec anew",
+            "/run/gone: not on this host: its service does not run; start it, and then the machine",
             "/sys/vendor.conf: nothing is mounted over /proc and /sys; left out",
             "/etc/vendor.conf, /opt/rocm: looked for at that path, where a bind would leave an empty file in the machine; it is below /run/gpuspec instead, and a link in the machine can lead there",
         ]
@@ -299,10 +299,14 @@ fn manifests_name_libraries_where_they_are() {
     let host = r#"
         nix/store/abc/lib/libGLX_x.so.0      elf64 soname=libGLX_x.so.0
         nix/store/abc/share/icd.json         "{\"ICD\": {\"library_path\": \"/nix/store/abc/lib/libGLX_x.so.0\"}}"
+        nix/store/abc/lib/libGLX_x.so        elf64 soname=libother.so.1
+        nix/store/abc/share/two.json         "[{\"library_path\": \"\/nix\/store\/abc/lib/libGLX_x.so\"}, {\"library_path\": \"/nix/store/abc/lib/libGLX_x.so.0\"}]"
         nix/store/abc/share/plain.json       "{\"ICD\": {\"library_path\": \"libGLX_x.so.0\"}}"
         nix/store/abc/share/x.icd            "/nix/store/abc/lib/libGLX_x.so.0\n""#;
     let mounts = [
         "/nix/store/abc/lib/libGLX_x.so.0:/usr/lib64/libGLX_x.so.0",
+        "/nix/store/abc/lib/libGLX_x.so:/nix/store/abc/lib/libGLX_x.so",
+        "/nix/store/abc/share/two.json:/usr/share/vulkan/icd.d/two.json",
         "/nix/store/abc/share/icd.json:/usr/share/vulkan/icd.d/icd.json",
         "/nix/store/abc/share/plain.json:/usr/share/vulkan/icd.d/plain.json",
         "/nix/store/abc/share/x.icd:/etc/OpenCL/vendors/x.icd",
@@ -312,10 +316,13 @@ fn manifests_name_libraries_where_they_are() {
     assert_eq!(
         tree_of(&given),
         [
+            "lib/libGLX_x.so -> libother.so.1",
             "lib/libGLX_x.so.0 <- /nix/store/abc/lib/libGLX_x.so.0",
+            "lib/libother.so.1 <- /nix/store/abc/lib/libGLX_x.so",
             r#"share/OpenCL/vendors/x.icd "/run/gpuspec/lib/libGLX_x.so.0\n""#,
-            r#"share/vulkan/icd.d/icd.json "{\"ICD\": {\"library_path\": \"/run/gpuspec/lib/libGLX_x.so.0\"}}""#,
+            r#"share/vulkan/icd.d/icd.json "{\n  \"ICD\": {\n    \"library_path\": \"/run/gpuspec/lib/libGLX_x.so.0\"\n  }\n}\n""#,
             "share/vulkan/icd.d/plain.json <- /nix/store/abc/share/plain.json",
+            r#"share/vulkan/icd.d/two.json "[\n  {\n    \"library_path\": \"/run/gpuspec/lib/libother.so.1\"\n  },\n  {\n    \"library_path\": \"/run/gpuspec/lib/libGLX_x.so.0\"\n  }\n]\n""#,
         ]
     );
     assert_eq!(notices_of(&given), Vec::<&str>::new());

@@ -21,7 +21,7 @@ fn every_layout_is_told_from_the_others() {
     let arch = [programs(Abi::X86_64, "/usr/lib", "2.42"), programs(Abi::I386, "/usr/lib32", "2.42")];
     let nixos = [programs(Abi::X86_64, "/nix/store/ccc-glibc-2.40-66/lib", "2.40")];
     let alpine = [Programs { abi: Abi::X86_64, directory: "/usr/lib".into(), glibc: None }];
-    let glibc = Guest { libc: Libc::Glibc, systemd: true, ..Guest::default() };
+    let glibc = Guest { libc: Libc::Glibc, ..Guest::default() };
     let cases = [
         ("debian", "Debian GNU/Linux 12 (bookworm)", glibc.clone(), debian.to_vec(), Some(104)),
         ("split", "Debian GNU/Linux 11 (bullseye)", glibc.clone(), split.to_vec(), Some(106)),
@@ -94,7 +94,7 @@ fn a_tree_that_means_harm_is_told_of_and_nothing_of_it_is_believed() {
     );
     let (guest, notices) = inspect(&page);
     assert_eq!((guest.name, guest.libc, guest.programs), (None, Libc::Absent, Vec::new()));
-    assert_eq!((guest.cache, guest.groups.len(), guest.systemd), (Cache::Unusable, 0, false));
+    assert_eq!((guest.cache, guest.groups.len()), (Cache::Unusable, 0));
     for odd in
         ["/bin/sh: a FIFO", "/etc/os-release", "/etc/ld.so.cache", "/usr/lib/libc.so.6: a FIFO", "/lib/"]
     {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use crate::place::{DEBIAN, Place, cleanup, is_private, prepare};
+use crate::place::{DEBIAN, Place, cleanup, files, is_private, prepare};
 
 const SETTINGS: &str = "/etc/systemd/nspawn/guest.nspawn";
 /// For the user 1000 to read (acl(5), linux/posix_acl_xattr.h).
@@ -102,6 +102,32 @@ fn extended_attributes_and_other_names_stay() {
     assert_eq!(cleanup().status, Some(0));
     is_kept("after a start that followed one");
     fs::remove_file(settings).unwrap();
+    place.assert_untouched("at last");
+}
+
+/// A machine whose power was cut, and which made its own cache before it was started again.
+#[test]
+fn what_was_put_aside_goes_where_the_machine_has_made_it_anew() {
+    if !is_private("kept::what_was_put_aside_goes_where_the_machine_has_made_it_anew") {
+        return;
+    }
+    let mut place = Place::new(DEBIAN);
+    let etc = place.root().join("etc");
+    let anew = fs::read(etc.join("ld.so.cache")).unwrap();
+    fs::remove_file(etc.join("ld.so.cache")).unwrap();
+    fs::write(etc.join("ld.so.cache"), "").unwrap();
+    assert_eq!(prepare(&["--loader=cache"]).status, Some(0));
+    cut_the_power();
+    fs::write(etc.join("ld.so.cache"), &anew).unwrap();
+    fs::write(etc.join(".ld.so.conf.gpuspec"), "cut short").unwrap();
+    assert!(etc.join(".ld.so.cache.gpuspec").exists());
+    let ended = cleanup();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    let left: Vec<_> =
+        files(&etc).into_iter().filter(|path| path.to_string_lossy().contains("gpuspec")).collect();
+    assert_eq!(left, [] as [std::path::PathBuf; 0]);
+    assert_eq!(fs::read(etc.join("ld.so.cache")).unwrap(), anew);
+    place.begin_again();
     place.assert_untouched("at last");
 }
 

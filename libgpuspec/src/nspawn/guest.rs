@@ -20,11 +20,6 @@ const CACHE: &str = "/etc/ld.so.cache";
 pub(super) const OPENCL: &str = "/etc/OpenCL/vendors";
 /// Most of them that are known; the largest number seen is three.
 const MAX_DRIVERS: usize = 64;
-const INIT: [&str; 3] = [
-    "/usr/lib/systemd/systemd",
-    "/lib/systemd/systemd",
-    "/nix/var/nix/profiles/system/systemd/lib/systemd/systemd",
-];
 
 /// The facts about a machine that decide how it gets a driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -46,8 +41,6 @@ pub struct Guest {
     /// The names of its own OpenCL drivers' files, which loaders look for in one directory only.
     #[serde(skip)]
     pub opencl: BTreeSet<String>,
-    /// Whether systemd is there to be booted.
-    pub systemd: bool,
 }
 
 /// Whose C library a machine's programs use.
@@ -124,7 +117,6 @@ pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
         cache: cache(root, &mut notices),
         groups: told(groups::read(root), &mut notices),
         opencl: opencl(root, &mut notices),
-        systemd: INIT.iter().any(|path| told(root.target(Utf8Path::new(path)), &mut notices).is_some()),
     };
     notices.sort();
     notices.dedup();
@@ -134,7 +126,8 @@ pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
 fn opencl(root: &Root, notices: &mut Vec<Notice>) -> BTreeSet<String> {
     let is_driver = |name: &OsStr| name.to_str().is_some_and(|name| name.ends_with(".icd"));
     let names = told(root.list_where(Utf8Path::new(OPENCL), is_driver), notices).unwrap_or_default();
-    names.into_iter().filter_map(|(name, _)| name.into_string().ok()).take(MAX_DRIVERS).collect()
+    let names: BTreeSet<String> = names.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect();
+    names.into_iter().take(MAX_DRIVERS).collect()
 }
 
 /// The names of the libraries that the machine's own loader finds: by its cache, and where it looks anyway.

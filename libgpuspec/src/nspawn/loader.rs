@@ -2,11 +2,12 @@
 
 use camino::Utf8Path;
 
-use super::changes::{Before, Change, Changes, Sort};
+use super::changes::{Before, Change, Changes, Sort, temporary};
 use crate::Root;
 use crate::apply::{self, Libraries};
 use crate::error::{Error, Result};
 use crate::ldcache::{self, Library};
+use crate::root::Kind;
 
 /// Larger than any list or configuration.
 const MAX_CONF: u64 = 64 << 10;
@@ -70,15 +71,30 @@ pub(super) fn left_behind(root: &Root) -> Result<Changes> {
     let mut changes = Changes::default();
     changes.visit(root, apply::ETC)?;
     changes.visit(root, apply::LIST_DIRECTORY)?;
-    for (path, sort) in [(apply::list_path(), Sort::List), (apply::LOADER_CACHE.into(), Sort::Cache)] {
+    let files = [
+        (apply::list_path(), Sort::List),
+        (apply::LOADER_CONF.into(), Sort::Configuration),
+        (apply::LOADER_CACHE.into(), Sort::Cache),
+    ];
+    for (path, sort) in files {
         let Some(now) = present(root, &path, sort)? else { continue };
-        let rest = own_rest(sort, &now.bytes);
-        if let Some(rest) = rest {
-            let before = (!rest.is_empty()).then_some(Before { bytes: rest, attributes: now.attributes });
-            changes.files.push(Change { path, sort, before, after: now.bytes });
-        }
+        let rest = match own_rest(sort, &now.bytes) {
+            Some(rest) => rest,
+            // What the machine made anew since; the one that was put aside is of no more use.
+            None if is_aside(root, &path)? => now.bytes.clone(),
+            None => continue,
+        };
+        let before = (!rest.is_empty()).then_some(Before { bytes: rest, attributes: now.attributes });
+        changes.files.push(Change { path, sort, before, after: now.bytes });
     }
     Ok(changes)
+}
+
+/// Whether a file of ours is beside this one, under the name for that.
+fn is_aside(root: &Root, path: &Utf8Path) -> Result<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
+    let aside = root.directory(parent)?.map(|parent| parent.entry(&temporary(name))).transpose()?.flatten();
+    Ok(aside.is_some_and(|aside| aside.kind == Kind::File))
 }
 
 /// A file as the machine left it, if it is there.

@@ -160,7 +160,7 @@ fn manifest(host: &Root, path: &Utf8Path, entry: &Entry) -> crate::Result<Option
     let Some(text) = host.read_text(path, MAX_MANIFEST)? else { return Ok(None) };
     let mut libraries = Vec::new();
     match serde_json::from_str::<Value>(&text) {
-        Ok(value) => library_paths(&value, &mut libraries),
+        Ok(mut manifest) => library_paths(&mut manifest, &mut |path| libraries.push(path.clone())),
         Err(_) => libraries.push(text.trim().to_owned()),
     }
     let mut libraries: Vec<Utf8PathBuf> = libraries
@@ -173,17 +173,18 @@ fn manifest(host: &Root, path: &Utf8Path, entry: &Entry) -> crate::Result<Option
     Ok((!libraries.is_empty()).then_some(Source::Manifest { text, libraries }))
 }
 
-fn library_paths(value: &Value, paths: &mut Vec<String>) {
-    match value {
+/// Looks at each path of a library in a manifest, or changes it.
+pub(super) fn library_paths(manifest: &mut Value, look: &mut dyn FnMut(&mut String)) {
+    match manifest {
         Value::Object(fields) => {
-            for (name, value) in fields {
-                match value.as_str().filter(|_| name == "library_path") {
-                    Some(path) => paths.push(path.to_owned()),
-                    None => library_paths(value, paths),
+            for (name, value) in fields.iter_mut() {
+                if let (Value::String(path), "library_path") = (&mut *value, name.as_str()) {
+                    look(path);
                 }
+                library_paths(value, look);
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| library_paths(value, paths)),
+        Value::Array(values) => values.iter_mut().for_each(|value| library_paths(value, look)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use super::draft::Draft;
 use super::place;
@@ -11,7 +12,7 @@ use crate::apply::{self, Libraries};
 use crate::cdi::Mount;
 use crate::ldcache::Abi;
 use crate::nspawn::guest::Libc;
-use crate::nspawn::sources::{Object, Source};
+use crate::nspawn::sources::{Object, Source, library_paths};
 use crate::nspawn::{Bind, BindSource, Content, Guest, TREE, Wanted};
 
 /// Libraries come first: data that lies beside them in a container lies beside them in the tree too.
@@ -191,13 +192,24 @@ fn beside(draft: &Draft<'_>, path: &Utf8Path) -> Option<Utf8PathBuf> {
 
 /// A manifest with the libraries that it names by their paths at their places in the tree.
 fn rewritten(draft: &Draft<'_>, text: &str, libraries: &[Utf8PathBuf]) -> Option<String> {
-    let mut new = text.to_owned();
-    for library in libraries {
+    let place = |library: &Utf8PathBuf| {
         let place = draft.placed.get(library).cloned().or_else(|| {
             let at = Utf8Path::new("lib").join(library.file_name()?);
             draft.tree.contains_key(&at).then_some(at)
         })?;
-        new = new.replace(library.as_str(), Utf8Path::new(TREE).join(place).as_str());
+        Some(Utf8Path::new(TREE).join(place).into_string())
+    };
+    let places = libraries.iter().map(|library| Some((library.as_str(), place(library)?)));
+    let places: BTreeMap<&str, String> = places.collect::<Option<_>>()?;
+    match serde_json::from_str::<Value>(text) {
+        Ok(mut manifest) => {
+            library_paths(&mut manifest, &mut |path| {
+                if let Some(place) = places.get(path.as_str()) {
+                    path.clone_from(place);
+                }
+            });
+            serde_json::to_string_pretty(&manifest).map(|text| text + "\n").ok()
+        }
+        Err(_) => places.get(text.trim()).map(|place| format!("{place}\n")),
     }
-    (new != text).then_some(new)
 }

@@ -16,7 +16,7 @@ use crate::nspawn::{TREE, Wanted};
 /// Why something is left out, or is of less use than in a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
-    /// It is not on this machine.
+    /// It is not on this machine, and below /run: else the whole is refused.
     Missing,
     /// The same of a node.
     NoNode,
@@ -49,7 +49,10 @@ pub(super) enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Missing => write!(formatter, "not on this host; make the spec anew"),
+            Reason::Missing => write!(
+                formatter,
+                "not on this host: its service does not run; start it, and then the machine"
+            ),
             Reason::NoNode => write!(formatter, "not on this host: {OF_NODES}"),
             Reason::Abi(Some(abi)) => write!(formatter, "for {abi} programs, of which the machine has none"),
             Reason::Abi(None) => write!(formatter, "for programs of a kind that is not known here"),
