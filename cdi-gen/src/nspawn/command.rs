@@ -122,11 +122,18 @@ const LONG_WITH_VALUE: [&str; 65] = [
     "uuid",
     "verity-data",
 ];
-/// Long ones that mount.
-const MOUNTS: [&str; 6] = ["bind", "bind-ro", "tmpfs", "inaccessible", "overlay", "overlay-ro"];
+/// Keys of a settings file that mount, and the long options that say the same.
+pub(crate) const MOUNTS: [(&str, &str); 6] = [
+    ("Bind", "bind"),
+    ("BindReadOnly", "bind-ro"),
+    ("TemporaryFileSystem", "tmpfs"),
+    ("Inaccessible", "inaccessible"),
+    ("Overlay", "overlay"),
+    ("OverlayReadOnly", "overlay-ro"),
+];
 
 /// Whether the word behind an option is its value; `None` of one that is not known.
-pub(crate) fn has_value_behind(option: &str) -> Option<bool> {
+fn has_value_behind(option: &str) -> Option<bool> {
     if let Some(long) = option.strip_prefix("--") {
         let is_whole = long.contains('=') || LONG_FLAGS.contains(&long);
         return if is_whole { Some(false) } else { LONG_WITH_VALUE.contains(&long).then_some(true) };
@@ -142,35 +149,65 @@ pub(crate) fn has_value_behind(option: &str) -> Option<bool> {
     }
 }
 
-impl Command {
-    /// The options, each with the word behind it where that is its value, and what is behind `--`.
-    pub(crate) fn new(words: &[String]) -> Command {
-        let mut command = Command::default();
+/// A command line with options of another program among its own.
+#[derive(Debug, Default)]
+pub(crate) struct Line<'a> {
+    pub(crate) others: Vec<String>,
+    pub(crate) command: Command,
+    /// An option of which nobody here knows whether the word behind it is its value, or the command.
+    pub(crate) unclear: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// Options up to the command, before which `--` may stand; `others` are options with a value.
+    pub(crate) fn read(words: &'a [String], others: &[String]) -> Line<'a> {
+        let mut line = Line::default();
         let mut rest = words.iter();
         while let Some(word) = rest.next() {
-            if word == "--" {
-                command.words = rest.cloned().collect();
+            if word == "--" || word == "-" || !word.starts_with('-') {
+                line.command.words.extend((word != "--").then(|| word.clone()));
+                line.command.words.extend(rest.cloned());
                 break;
             }
-            command.options.push(word.clone());
-            let behind = match has_value_behind(word) {
-                Some(true) => rest.next().cloned(),
-                Some(false) => None,
-                None => rest.as_slice().first().filter(|next| !next.starts_with('-')).cloned(),
-            };
-            if has_value_behind(word) == Some(true) {
-                command.options.extend(behind.clone());
+            let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+            if others.iter().any(|other| other == name) {
+                line.others.push(word.clone());
+                line.others.extend((name == word).then(|| rest.next().cloned()).flatten());
+                continue;
             }
-            if let Some(long) = word.strip_prefix("--") {
-                match long.split_once('=') {
-                    Some((name, value)) => command.understand(name, Some(value.to_owned())),
-                    None => command.understand(long, behind),
+            let behind = match (has_value_behind(word), rest.as_slice()) {
+                (Some(has), _) => has,
+                (None, [next, ..]) if !next.starts_with('-') => {
+                    let is_clear = rest.as_slice().iter().any(|word| word == "--");
+                    line.unclear = line.unclear.or((!is_clear).then_some(word));
+                    true
                 }
-            } else if let Some(short) = word.strip_prefix('-') {
-                command.understand_short(short, behind);
-            }
+                (None, _) => false,
+            };
+            let value = behind.then(|| rest.next().cloned()).flatten();
+            line.command.options.push(word.clone());
+            line.command.options.extend(value.clone());
+            line.command.take(word, value);
         }
-        command
+        line
+    }
+}
+
+impl Command {
+    /// What a line says that has no other options.
+    pub(crate) fn new(words: &[String]) -> Command {
+        Line::read(words, &[]).command
+    }
+
+    fn take(&mut self, word: &str, behind: Option<String>) {
+        match (word.strip_prefix("--"), word.strip_prefix('-')) {
+            (Some(long), _) => match long.split_once('=') {
+                Some((name, value)) => self.understand(name, Some(value.to_owned())),
+                None => self.understand(long, behind),
+            },
+            (None, Some(letters)) => self.understand_short(letters, behind),
+            (None, None) => {}
+        }
     }
 
     /// Letters of one word, of which the last may have a value.
@@ -202,7 +239,7 @@ impl Command {
             "x" | "ephemeral" | "read-only" => self.is_passing = true,
             "volatile" => self.is_passing |= !value.is_some_and(|value| is_no(&value)),
             "E" | "setenv" => self.variables.extend(value),
-            name if MOUNTS.contains(&name) => self.has_mounts = true,
+            name if MOUNTS.iter().any(|(_, option)| *option == name) => self.has_mounts = true,
             _ => {}
         }
     }
@@ -212,8 +249,44 @@ impl Command {
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
     fn parsed(line: &str) -> Command {
-        Command::new(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        Command::new(&words(line))
+    }
+
+    #[test]
+    fn options_of_another_program_are_apart_up_to_the_command() {
+        let others = ["--device".to_owned(), "--loader".to_owned()];
+        let cases = [
+            ("-D /m --device a -b", "--device a", "-D /m -b", ""),
+            ("--device=a -D /m -- ls --device b", "--device=a", "-D /m", "ls --device b"),
+            ("-D /m --device /x --loader overlay", "--device /x --loader overlay", "-D /m", ""),
+            ("-D /m --device", "--device", "-D /m", ""),
+            ("--devices a -- x", "", "--devices a", "x"),
+            ("-D /m --device a id -u --device b", "--device a", "-D /m", "id -u --device b"),
+            ("ls", "", "", "ls"),
+            ("--bind /x -U - x", "", "--bind /x -U", "- x"),
+            (
+                "--settings no --volatile --new --device a ls",
+                "--device a",
+                "--settings no --volatile --new",
+                "ls",
+            ),
+        ];
+        for (line, others_words, options, command) in cases {
+            let line_words = words(line);
+            let read = Line::read(&line_words, &others);
+            let (found, unclear) = (read.command, read.unclear);
+            assert_eq!((read.others, unclear), (words(others_words), None), "{line}");
+            assert_eq!((found.options, found.words), (words(options), words(command)), "{line}");
+        }
+        for (line, option) in [("-D /m --new ls", "--new"), ("--user ls -l", "--user")] {
+            assert_eq!(Line::read(&words(line), &others).unclear, Some(option), "{line}");
+        }
+        assert_eq!(parsed("--new x -D /m").directory.as_deref(), Some("/m"), "a unit's: its value");
     }
 
     #[test]
@@ -277,6 +350,7 @@ mod tests {
 
     #[test]
     fn behind_two_dashes_nothing_is_an_option() {
+        assert!(!parsed("-D /m ls -b").boots, "nor behind the command");
         let command = parsed("-D /m -- ls -b -D /x --");
         assert_eq!((command.directory.as_deref(), command.boots), (Some("/m"), false));
         assert_eq!(command.words, ["ls", "-b", "-D", "/x", "--"]);

@@ -1,19 +1,9 @@
 //! What a machine's settings file says and options of the same class would hide: read, to be said by options too.
 
 use libgpuspec::nspawn::SettingsFile;
-use libgpuspec::nspawn::settings_file::{self, Assignment, assignments, is_no};
+use libgpuspec::nspawn::settings_file::{self, Assignment, assignments, environment, is_no};
 
-use super::command::Command;
-
-/// Keys of a settings file that mount, and their options.
-const MOUNTS: [(&str, &str); 6] = [
-    ("Bind", "--bind"),
-    ("BindReadOnly", "--bind-ro"),
-    ("TemporaryFileSystem", "--tmpfs"),
-    ("Inaccessible", "--inaccessible"),
-    ("Overlay", "--overlay"),
-    ("OverlayReadOnly", "--overlay-ro"),
-];
+use super::command::{Command, MOUNTS};
 
 /// The file's mounts and variables as options, where `added` would hide them and the user's own do not anyway.
 pub(super) fn arguments(command: &Command, file: Option<&SettingsFile>, added: &[String]) -> Vec<String> {
@@ -23,13 +13,13 @@ pub(super) fn arguments(command: &Command, file: Option<&SettingsFile>, added: &
     let variables = command.variables.is_empty() && hides(is_variable);
     let mut arguments: Vec<String> = Vec::new();
     if variables {
-        arguments.extend(self::variables(&file.text).iter().map(|one| format!("--setenv={one}")));
+        arguments.extend(environment(&file.text).iter().map(|one| format!("--setenv={one}")));
     }
     for Assignment { key, value, .. } in
         assignments(&file.text).into_iter().filter(|one| mounts && one.section == "Files")
     {
-        let flag = MOUNTS.iter().find(|(name, _)| *name == key);
-        arguments.extend(flag.map(|(_, flag)| format!("{flag}={value}")));
+        let option = MOUNTS.iter().find(|(name, _)| *name == key);
+        arguments.extend(option.map(|(_, option)| format!("--{option}={value}")));
     }
     arguments
 }
@@ -64,7 +54,7 @@ pub(super) fn command_line(command: &Command, file: Option<&SettingsFile>) -> Op
         return None;
     }
     let variables = match command.variables.is_empty() {
-        true => variables(text),
+        true => environment(text),
         false => command.variables.clone(),
     };
     let told = variables.iter().rev().find_map(|one| one.strip_prefix("SYSTEMD_PROC_CMDLINE="));
@@ -72,22 +62,6 @@ pub(super) fn command_line(command: &Command, file: Option<&SettingsFile>) -> Op
         true => command.words.join(" "),
         false => settings_file::command_line(text),
     }))
-}
-
-/// What a file sets, as `NAME=VALUE`. A name alone would be given what this process has by that name, whoever wrote the
-/// file.
-fn variables(text: &[u8]) -> Vec<String> {
-    let mut variables = Vec::new();
-    for Assignment { section, key, value } in assignments(text) {
-        match (section.as_str(), key.as_str()) {
-            ("Exec", "Environment") if value.is_empty() => variables.clear(),
-            ("Exec", "Environment") => {
-                variables.extend(settings_file::words(&value).into_iter().filter(|word| word.contains('=')));
-            }
-            _ => {}
-        }
-    }
-    variables
 }
 
 fn read<'a>(command: &Command, file: Option<&'a SettingsFile>) -> Option<&'a SettingsFile> {

@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::asked::Given;
-use super::command::{self, Command};
+use super::command::{Command, Line};
 use super::image;
 use super::machine::named_by;
 use super::masked;
@@ -63,54 +63,17 @@ struct Among {
     flags: Flags,
 }
 
-const OURS: [&str; 5] = ["--device", "--spec-dir", "--loader", "--allow-hook", "--library-directory"];
-
-/// Which words are ours, and the others, with `--` before the command; the error is an option of which nobody here knows
-/// whether the word behind it is its value, or the command.
-fn sorted(words: &[String]) -> std::result::Result<(Vec<String>, Vec<String>), &str> {
-    let (mut ours, mut others) = (Vec::new(), Vec::new());
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let (name, value) =
-            word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-        if word == "--" || word == "-" || !word.starts_with('-') {
-            others.push("--".to_owned());
-            others.extend((word != "--").then(|| word.clone()));
-            others.extend(rest.cloned());
-            break;
-        }
-        if OURS.contains(&name) {
-            ours.push(word.clone());
-            ours.extend(value.is_none().then(|| rest.next().cloned()).flatten());
-            continue;
-        }
-        others.push(word.clone());
-        let behind = rest.as_slice();
-        match command::has_value_behind(word) {
-            Some(true) => others.extend(rest.next().cloned()),
-            Some(false) => {}
-            None if behind.first().is_none_or(|next| next.starts_with('-')) => {}
-            None if behind.iter().any(|word| word == "--") => others.extend(rest.next().cloned()),
-            None => return Err(word),
-        }
-    }
-    Ok((ours, others))
-}
-
 impl Run {
     pub(crate) fn run(&self) -> Result<Status> {
-        let (ours, others) = match sorted(&self.words) {
-            Ok(sorted) => sorted,
-            Err(option) => {
-                return Ok(output::usage(&format!("{option}: not known here: put `--` before the command")));
-            }
-        };
+        let Line { others: ours, command, unclear } = Line::read(&self.words, &ours());
+        if let Some(option) = unclear {
+            return Ok(output::usage(&format!("{option}: not known here: put `--` before the command")));
+        }
         let among = Among::parse_from(std::iter::once("cdi-gen nspawn run".to_owned()).chain(ours)).flags;
         let asked = asked(&self.flags, among)?;
         if asked.devices.names.is_empty() {
             return Ok(output::usage("no device: name one by --device, as vendor.com/class=name"));
         }
-        let command = Command::new(&others);
         if command.settings.as_deref() == Some("override") {
             return Ok(output::usage(
                 "--settings=override: the machine's settings file would take the place of its devices; leave it out",
@@ -202,6 +165,12 @@ pub(super) fn machine(host: &Root, command: &Command) -> Result<Machine> {
     Ok(Machine::with_root(host, name.unwrap_or(&own), root)?)
 }
 
+/// Their names.
+fn ours() -> Vec<String> {
+    let command = Flags::augment_args(clap::Command::new(PROGRAM));
+    command.get_arguments().filter_map(|one| Some(format!("--{}", one.get_long()?))).collect()
+}
+
 /// What both say.
 fn asked(first: &Flags, among: Flags) -> Result<Asked> {
     let Flags { mut given, library_directory } = first.clone();
@@ -263,32 +232,10 @@ fn sweep(host: &Root) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-
     #[test]
-    fn options_of_both_may_be_mixed_up_to_the_command() {
-        let cases = [
-            ("-D /m --device a -b", "--device a", "-D /m -b"),
-            ("--device=a -D /m -- ls --device b", "--device=a", "-D /m -- ls --device b"),
-            ("-D /m --spec-dir /x --loader overlay", "--spec-dir /x --loader overlay", "-D /m"),
-            ("-D /m --device", "--device", "-D /m"),
-            ("--devices a -- x", "", "--devices a -- x"),
-            ("-D /m --device a id -u --device b", "--device a", "-D /m -- id -u --device b"),
-            ("ls", "", "-- ls"),
-            ("--bind /x -U - x", "", "--bind /x -U -- - x"),
-            (
-                "--settings no --volatile --new --device a ls",
-                "--device a",
-                "--settings no --volatile --new -- ls",
-            ),
-        ];
-        for (line, ours, others) in cases {
-            assert_eq!(sorted(&words(line)), Ok((words(ours), words(others))), "{line}");
-        }
-        for line in ["-D /m --new ls", "--user ls -l"] {
-            assert!(sorted(&words(line)).is_err(), "{line}");
-        }
+    fn our_options_are_those_that_are_offered() {
+        let mut ours = ours();
+        ours.sort();
+        assert_eq!(ours, ["--allow-hook", "--device", "--library-directory", "--loader", "--spec-dir"]);
     }
 }

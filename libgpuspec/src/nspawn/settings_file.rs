@@ -219,20 +219,30 @@ pub(super) fn kept(untrusted: &[u8]) -> String {
     text
 }
 
+/// What a file sets, as `NAME=VALUE`. A name alone would be given what systemd-nspawn has by that name, whoever wrote the
+/// file.
+pub fn environment(text: &[u8]) -> Vec<String> {
+    let mut variables = Vec::new();
+    for Assignment { section, key, value } in assignments(text) {
+        match (section.as_str(), key.as_str()) {
+            ("Exec", "Environment") if value.is_empty() => variables.clear(),
+            ("Exec", "Environment") => {
+                variables.extend(words(&value).into_iter().filter(|word| word.contains('=')));
+            }
+            _ => {}
+        }
+    }
+    variables
+}
+
 /// The words of its own kernel command line that a booted machine would get by this file.
 ///
 /// That is the variable by which systemd is told one, else the arguments of its init, which count only
 /// where the file says how to start, and which the variable would hide.
 pub fn command_line(text: &[u8]) -> String {
-    let (mut variable, mut parameters, mut starts) = (None, Vec::new(), false);
+    let (mut parameters, mut starts) = (Vec::new(), false);
     for Assignment { section, key, value } in assignments(text) {
         match (section.as_str(), key.as_str()) {
-            ("Exec", "Environment") if value.is_empty() => variable = None,
-            ("Exec", "Environment") => {
-                let list = words(&value);
-                let mut own = list.iter().filter_map(|word| word.strip_prefix("SYSTEMD_PROC_CMDLINE="));
-                variable = own.next_back().map(str::to_owned).or(variable);
-            }
             ("Exec", "Parameters") if value.is_empty() => parameters.clear(),
             ("Exec", "Parameters") => parameters.extend(words(&value)),
             ("Exec", "Boot" | "ProcessTwo") => starts = true,
@@ -240,7 +250,10 @@ pub fn command_line(text: &[u8]) -> String {
         }
     }
     let parameters = if starts { parameters } else { Vec::new() };
+    let variables = environment(text);
+    let variable = variables.iter().rev().find_map(|one| one.strip_prefix("SYSTEMD_PROC_CMDLINE="));
     variable
+        .map(str::to_owned)
         .unwrap_or_else(|| parameters.iter().map(|word| settings_word(word)).collect::<Vec<_>>().join(" "))
 }
 
