@@ -100,10 +100,16 @@ impl Unit<'_> {
                 }
             }
         }
-        if self.is_service() {
-            self.remove(&self.dropins().join(AT_STOP))?;
+        let forget = || match self.is_service() {
+            true => self.remove(&self.dropins().join(AT_STOP)),
+            false => Ok(()),
+        };
+        match alive {
+            Alive::Yes => forget().and_then(|()| systemctl(&["daemon-reload"])),
+            // This may be that drop-in's own command: were it gone when systemd reads the unit anew, the commands of the
+            // stop that come after it would not run.
+            Alive::No => systemctl(&["daemon-reload"]).and_then(|()| forget()),
         }
-        systemctl(&["daemon-reload"])
     }
 
     /// Its policy, and its rules as `DEVICE ACCESS`.

@@ -96,7 +96,7 @@ late_nodes_work() {
   in_machine guest probe cuda nvml "${NODES[@]}" | equal answers "cuInit 100
 nvmlInit_v2 9
 $ALL_NODES"
-  detach guest
+  # The stop takes back what was attached, and what the start left of its own, though systemd is reloaded meanwhile.
   down guest
   nothing_left guest
 }
