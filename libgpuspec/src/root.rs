@@ -12,6 +12,7 @@ mod directory;
 mod extended;
 mod inside;
 mod memory;
+mod mountinfo;
 mod proc;
 mod times;
 mod view;
@@ -34,7 +35,7 @@ use crate::error::{Error, Result};
 
 pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
-pub use inside::Peers;
+pub use mountinfo::Peers;
 pub use times::{Attributes, Times};
 pub use view::{Views, view};
 pub use watch::{Changes, Stamp, Watch};

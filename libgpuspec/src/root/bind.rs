@@ -7,9 +7,9 @@ use rustix::fs::{self, FileType, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFl
 use rustix::io::Errno;
 use rustix::mount::{self, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 
-use super::cover::{attach, is_shared, mount_table};
+use super::cover::{attach, is_shared};
 use super::proc::own_link;
-use super::{Directory, Entry, Found, Kind, Root, descriptor_path};
+use super::{Directory, Entry, Found, Kind, Root, descriptor_path, mountinfo};
 use crate::error::{Error, Result};
 
 /// A mount of one file or directory, not attached anywhere so far.
@@ -68,6 +68,15 @@ impl Found<'_> {
         self.cloned(OpenTreeFlags::empty())
     }
 
+    /// An error if this clone cannot be mounted on it.
+    pub(super) fn takes(&self, clone: &ClonedMount) -> Result<()> {
+        if (self.entry.kind == Kind::Directory) == (clone.kind == Kind::Directory) {
+            return Ok(());
+        }
+        let reason = format!("a {} cannot be mounted on a {}", clone.kind.word(), self.entry.kind.word());
+        Err(Error::Format { path: self.root.outside(self.path), reason })
+    }
+
     pub(super) fn cloned(&self, how: OpenTreeFlags) -> Result<ClonedMount> {
         let mount = cloned(self.fd.as_fd(), how)
             .map_err(|errno| self.root.error(self.path, "cloning its mount", errno.into()))?;
@@ -93,11 +102,7 @@ impl Root {
         }
         let failed = |errno: Errno| self.error(path, "mounting at it", errno.into());
         let Some(place) = self.find(path)? else { return Err(failed(Errno::NOENT)) };
-        if (place.entry.kind == Kind::Directory) != (clone.kind == Kind::Directory) {
-            let reason =
-                format!("a {} cannot be mounted on a {}", clone.kind.word(), place.entry.kind.word());
-            return Err(Error::Format { path: self.outside(path), reason });
-        }
+        place.takes(clone)?;
         if is_shared(place.fd.as_fd())? {
             let reason = format!("{}: on a shared mount; nothing is mounted there", self.outside(path));
             return Err(Error::Container(reason));
@@ -125,14 +130,7 @@ impl Root {
         if parent.entry(name)?.is_some_and(|old| same(&old)) {
             return Ok(());
         }
-        parent.replace_with(name, "making a device node", |temporary| {
-            let is_block = node.kind == Kind::BlockDevice;
-            let kind = if is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
-            let device = fs::makedev(node.major, node.minor);
-            fs::mknodat(&parent.fd, temporary, kind, Mode::from_raw_mode(node.mode), device)?;
-            let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-            fs::chownat(&parent.fd, temporary, Some(uid), Some(gid), fs::AtFlags::SYMLINK_NOFOLLOW)
-        })
+        parent.replace_with(name, "making a device node", |temporary| parent.mknod(temporary, node))
     }
 
     fn parent<'a>(&self, path: &'a Utf8Path) -> Result<(Directory, &'a str)> {
@@ -144,6 +142,16 @@ impl Root {
 }
 
 impl Directory {
+    /// Makes a device node at a new name; the caller's umask has its say.
+    pub(super) fn mknod(&self, name: &str, node: &Entry) -> rustix::io::Result<()> {
+        let is_block = node.kind == Kind::BlockDevice;
+        let kind = if is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let device = fs::makedev(node.major, node.minor);
+        fs::mknodat(&self.fd, name, kind, Mode::from_raw_mode(node.mode), device)?;
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        fs::chownat(&self.fd, name, Some(uid), Some(gid), fs::AtFlags::SYMLINK_NOFOLLOW)
+    }
+
     pub(super) fn make_empty(&self, name: &str, kind: Kind) -> Result<()> {
         let name = self.component(name)?;
         let made = if kind == Kind::Directory {
@@ -197,16 +205,9 @@ pub(super) fn restrict_below(clone: &ClonedMount, restrictions: Restrictions) ->
 /// The paths, from what a descriptor is open on, of all that is mounted below it.
 pub(super) fn mounts_below(fd: BorrowedFd<'_>) -> Result<Vec<Utf8PathBuf>> {
     let top = descriptor_path(fd)?;
-    let table = mount_table()?;
-    let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
-    let below = places.filter_map(|place| Some(place.strip_prefix(&top).ok()?.to_owned()));
+    let mounts = mountinfo::own()?;
+    let below = mounts.iter().filter_map(|mount| Some(mount.place.strip_prefix(&top).ok()?.to_owned()));
     Ok(below.filter(|below| !below.as_str().is_empty()).collect())
-}
-
-/// A path of the table of mounts, in which four characters are octal numbers.
-fn unescaped(text: &str) -> Utf8PathBuf {
-    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes.iter().fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain)).into()
 }
 
 impl ClonedMount {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use camino::Utf8Path;
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -12,15 +11,11 @@ use rustix::mount::{
 };
 
 use super::proc::own_link;
-use super::{Directory, Found, Root};
+use super::{Directory, Found, mountinfo};
 use crate::error::{Error, Result};
 
 /// The name of the one file in the file system that is made for it.
 const NAME: &str = "file";
-/// In /proc.
-const MOUNTS: &str = "self/mountinfo";
-/// Mounts of a machine with thousands of containers.
-const MAX_MOUNTS: u64 = 16 << 20;
 
 impl Found<'_> {
     /// Whether it lies on a procfs, and not on something that was put in its place.
@@ -85,23 +80,16 @@ pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> rustix::io
     mount::move_mount(mount, "", place, "", flags)
 }
 
-/// All mounts of this process's namespace (proc_pid_mountinfo(5)).
-pub(super) fn mount_table() -> Result<String> {
-    Ok(Root::proc()?.read_text(MOUNTS.into(), MAX_MOUNTS)?.unwrap_or_default())
-}
-
-/// Whether the mount that a descriptor lies on passes on what is mounted below it (proc_pid_mountinfo(5)).
+/// Whether the mount that a descriptor lies on passes on what is mounted below it.
 pub(super) fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     let failed = |errno: Errno| Error::Io {
-        path: Utf8Path::new("/proc").join(MOUNTS),
+        path: "/proc/self/mountinfo".into(),
         action: "asking for a mount",
         source: errno.into(),
     };
     let status = fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID).map_err(failed)?;
-    let table = mount_table()?;
-    let id = status.stx_mnt_id.to_string();
-    let line = table.lines().find(|line| line.split(' ').next() == Some(&id));
-    let line = line.filter(|_| status.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0).ok_or(Errno::NOENT);
-    let optional = line.map_err(failed)?.split(' ').skip(6).take_while(|field| *field != "-");
-    Ok(optional.into_iter().any(|field| field.starts_with("shared:")))
+    let is_told = status.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0;
+    let mounts = mountinfo::own()?;
+    let found = mounts.iter().find(|mount| is_told && mount.id == status.stx_mnt_id);
+    Ok(found.ok_or_else(|| failed(Errno::NOENT))?.group.is_some())
 }

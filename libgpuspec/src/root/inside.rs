@@ -3,7 +3,6 @@
 //! The work is done in the machine's mount namespace, where /proc is the machine's: the kernel's links to
 //! descriptors are reached from the working directory, which must be this host's own /proc.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,39 +12,12 @@ use rustix::mount::{self, UnmountFlags};
 
 use super::cover::attach;
 use super::directory::on_one_mount;
+use super::mountinfo::Peers;
 use super::{ClonedMount, Directory, Entry, Found, Kind, Root, view};
 use crate::error::{Error, Result};
 
 /// statfs(2), and what devtmpfs says too; rustix has no name for it.
 const TMPFS_MAGIC: fs::FsWord = 0x0102_1994;
-
-/// The mounts of a namespace, each with the group to which it passes on what is mounted on it, if it does
-/// (proc_pid_mountinfo(5)).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peers(BTreeMap<u64, Option<u64>>);
-
-impl Peers {
-    /// Those of a mountinfo table.
-    pub fn parse(mountinfo: &str) -> Peers {
-        let line = |line: &str| {
-            let mut fields = line.split(' ');
-            let id = fields.next()?.parse().ok()?;
-            let mut group = fields.skip(5).take_while(|field| *field != "-");
-            Some((id, group.find_map(|field| field.strip_prefix("shared:")).and_then(|id| id.parse().ok())))
-        };
-        Peers(mountinfo.lines().filter_map(line).collect())
-    }
-
-    /// Whether what is mounted on the mount `id` of this namespace appears in the other one as well; of a mount
-    /// that came later nobody knows.
-    fn reach(&self, id: u64, other: &Peers) -> bool {
-        match self.0.get(&id) {
-            None => true,
-            Some(None) => false,
-            Some(group) => other.0.values().any(|one| one == group),
-        }
-    }
-}
 
 impl Root {
     /// What must be made for something to be at `path`, outermost first.
@@ -114,11 +86,7 @@ impl Root {
     pub fn put(&self, clone: &ClonedMount, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<()> {
         let failed = |errno: Errno| self.error(path, "mounting at it", errno.into());
         let place = self.find(path)?.ok_or_else(|| failed(Errno::NOENT))?;
-        if (place.entry.kind == Kind::Directory) != (clone.kind() == Kind::Directory) {
-            let reason =
-                format!("a {} cannot be mounted on a {}", clone.kind().word(), place.entry.kind.word());
-            return Err(Error::Format { path: self.outside(path), reason });
-        }
+        place.takes(clone)?;
         if place.spreads(own, other)? {
             let reason = "what is mounted there in the machine may appear on this host too".to_owned();
             return Err(Error::Format { path: self.outside(path), reason });
@@ -176,19 +144,4 @@ impl ClonedMount {
 /// The kernel's link to a descriptor, from this host's own /proc on.
 fn link_from_proc(fd: BorrowedFd<'_>) -> String {
     format!("self/fd/{}", fd.as_raw_fd())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mounts_of_one_group_in_two_namespaces_reach_each_other() {
-        let own = "21 1 0:5 / / rw shared:7 - ext4 x rw\n22 21 0:6 / /run rw shared:8 master:1 - tmpfs x rw\n\
-                   23 21 0:6 / /a rw - tmpfs shared:7 rw\n";
-        let host = "91 1 0:5 / / rw master:9 shared:7 - ext4 x rw\n92 91 0:6 / /x rw master:8 - tmpfs x rw\n";
-        let (own, host) = (Peers::parse(own), Peers::parse(host));
-        assert_eq!([21, 22, 23, 24].map(|id| own.reach(id, &host)), [true, false, false, true]);
-        assert_eq!(Peers::parse("no table\n\n"), Peers::default());
-    }
 }

@@ -6,7 +6,7 @@
 use std::os::fd::AsFd;
 
 use camino::Utf8Path;
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
@@ -86,17 +86,11 @@ impl Directory {
         if clone.kind() == Kind::Directory { restrict_below(clone, restrictions) } else { Ok(()) }
     }
 
-    /// Makes the device node `name`, which nothing may be at.
+    /// Makes the device node `name`, which nothing may be at, with this mode whatever the umask.
     pub fn make_node(&self, name: &str, node: &Entry) -> Result<()> {
-        let is_block = node.kind == Kind::BlockDevice;
-        let kind = if is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
-        let (name, device) = (self.component(name)?, fs::makedev(node.major, node.minor));
+        let name = self.component(name)?;
         let mode = Mode::from_raw_mode(node.mode);
-        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        let made = fs::mknodat(&self.fd, name, kind, mode, device)
-            // The caller's umask has had its say.
-            .and_then(|()| fs::chmodat(&self.fd, name, mode, AtFlags::empty()))
-            .and_then(|()| fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW));
+        let made = self.mknod(name, node).and_then(|()| fs::chmodat(&self.fd, name, mode, AtFlags::empty()));
         made.map_err(|errno| self.error(name, "making a device node", errno))
     }
 }

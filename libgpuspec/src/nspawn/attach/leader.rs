@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::root::Peers;
 use crate::{Root, apply};
 
-/// Mounts of a machine with thousands of containers.
-const MAX_TEXT: u64 = 16 << 20;
+/// Of what /proc says of one process; the maps of users are the longest, with 340 lines (user_namespaces(7)).
+const MAX_TEXT: u64 = 64 << 10;
 /// A few system calls; a file system of the machine's own that never answers holds them up.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -83,17 +83,17 @@ impl Leader {
     /// Its root directory.
     pub(super) fn root(&self) -> Result<Root> {
         let root = apply::container::open(Utf8Path::new(&format!("/proc/{}/root", self.identity.pid)))?;
-        if self.is_alive() { Ok(root) } else { Err(Error::Machine("the machine has ended".to_owned())) }
+        if self.is_alive() { Ok(root) } else { Err(ended()) }
     }
 
     fn text(&self, of: &str, name: &str) -> Result<String> {
         let text = self.proc.read_text(Utf8Path::new(&format!("{of}/{name}")), MAX_TEXT)?;
-        text.ok_or_else(|| Error::Machine("the machine has ended".to_owned()))
+        text.ok_or_else(ended)
     }
 
     /// Which of its mounts pass on what is mounted there, and which of this host's.
     pub(super) fn peers(&self) -> Result<(Peers, Peers)> {
-        let of = |who: &str| Ok(Peers::parse(&self.text(who, "mountinfo")?));
+        let of = |who: &str| Peers::read(&self.proc, who)?.ok_or_else(ended);
         Ok((of(&self.identity.pid.to_string())?, of("self")?))
     }
 
@@ -139,6 +139,10 @@ impl Leader {
         });
         done?.map_err(|errno| failed(errno.to_string()))?
     }
+}
+
+fn ended() -> Error {
+    Error::Machine("the machine has ended".to_owned())
 }
 
 /// The start time in /proc/PID/stat: its 22nd field, the second being a name that can hold anything.
