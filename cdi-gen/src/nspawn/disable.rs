@@ -5,6 +5,7 @@ use camino::Utf8Path;
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::nspawn;
+use libgpuspec::render::nspawn::devices::assigned;
 use libgpuspec::root::Durability;
 
 use super::dropin::{self, Present};
@@ -74,7 +75,7 @@ impl Disable {
 /// the clean-up at its stop.
 fn keep_until_stop(host: &Root, machine: &Name, text: &str) -> Result<()> {
     let directory = machine.dropins("run");
-    let is_needed = |line: &&str| line.starts_with("ExecStopPost=") || line.starts_with("DeviceAllow=");
+    let is_needed = |line: &&str| line.starts_with("ExecStopPost=") || assigned(line).is_some();
     let needed: String = text.lines().filter(is_needed).map(|line| format!("{line}\n")).collect();
     let own = directory.join(dropin::NAME);
     let text = format!(

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
 use libgpuspec::Root;
-use libgpuspec::render::nspawn::devices::DeviceRule;
+use libgpuspec::render::nspawn::devices::{DeviceRule, assigned};
 use libgpuspec::render::nspawn::dropin::{self, DropIn, OnFailure, SettingsPlace};
 use libgpuspec::root::{Durability, Kind};
 use oci_hook::machine::Asked;
@@ -96,7 +96,7 @@ pub(crate) fn text(machine: &Name, origin: &Origin, rules: &[DeviceRule], edits:
 
 /// The rules that a drop-in has, as `DEVICE ACCESS`.
 pub(crate) fn rules_in(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| line.strip_prefix("DeviceAllow=")).collect()
+    text.lines().filter_map(assigned).collect()
 }
 
 /// The devices that these rules are for.

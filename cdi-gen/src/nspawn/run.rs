@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Parser};
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, Machine, MachineRoot, Node, NodeKind, Order, Preparation, RootKind, Way};
+use libgpuspec::nspawn::{self, Machine, MachineRoot, Node, Order, Preparation, RootKind, Way};
+use libgpuspec::render::nspawn::devices::{assignment, by_number};
 use libgpuspec::render::nspawn::lines;
 use oci_hook::entry::machine_directory;
 use oci_hook::machine::Asked;
@@ -143,8 +144,8 @@ fn tell(host: &Root, command: &Command) -> Result<()> {
 fn rules(command: &Command, preparation: &Preparation) -> Vec<String> {
     let cloned = preparation.nodes.iter().filter(|node| !command.keeps_unit && node.way != Way::Plain);
     let rule = |node: &Node| {
-        let kind = if node.kind == NodeKind::Block { "block" } else { "char" };
-        format!("--property=DeviceAllow=/dev/{kind}/{}:{} rw", node.major, node.minor)
+        let device = by_number(node.kind, node.major.into(), node.minor.into());
+        format!("--property={}", assignment(&format!("{device} rw")))
     };
     cloned.map(rule).collect()
 }

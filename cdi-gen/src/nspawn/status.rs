@@ -166,9 +166,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
         Ok(meant) => {
             let (rules, notices) = meant.rules(host)?;
             let present = dropin::rules_in(&text);
-            let missing = rules
-                .iter()
-                .filter(|rule| !present.contains(&format!("{} {}", rule.device, rule.access).as_str()));
+            let missing = rules.iter().filter(|rule| !present.contains(&rule.to_string().as_str()));
             report.not_let_through = missing.flat_map(|rule| rule.names.clone()).collect();
             report.notices.extend(notices.into_iter().map(|notice| notice.0));
             match nspawn::preview(host, &meant.order(&origin.asked, &report.machine), sandbox) {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use libgpuspec::Root;
 use libgpuspec::nspawn::attach::{Alive, Gate, Grant};
-use libgpuspec::render::nspawn::devices::DeviceRule;
+use libgpuspec::render::nspawn::devices::{DeviceRule, assigned, assignment};
 use libgpuspec::render::nspawn::dropin;
 use libgpuspec::root::Durability;
 
@@ -82,7 +82,7 @@ impl Unit<'_> {
             self.set(&rules)?;
         }
         if let Some(text) = self.host.read_text(&grant.kept_in, MAX)? {
-            let now = text.lines().filter_map(|line| line.strip_prefix("DeviceAllow="));
+            let now = text.lines().filter_map(assigned);
             let now: Vec<String> = now.filter(|rule| !rule.is_empty()).map(str::to_owned).collect();
             let rest = rest(&now, grant);
             // Whatever others have told it since is theirs.
@@ -92,7 +92,7 @@ impl Unit<'_> {
                 (Some(before), true) => self.write(&grant.kept_in, before)?,
                 (_, false) => {
                     let ours = |line: &&str| {
-                        let rule = line.strip_prefix("DeviceAllow=").unwrap_or_default();
+                        let rule = assigned(line).unwrap_or_default();
                         rule.is_empty() || rest.iter().any(|kept| kept == rule)
                     };
                     let text: String = text.lines().filter(ours).map(|line| format!("{line}\n")).collect();
@@ -125,11 +125,14 @@ impl Unit<'_> {
             bail!("systemd does not know it: {}", said.trim());
         }
         let policy = of("DevicePolicy").next().unwrap_or("auto").to_owned();
-        Ok((policy, of("DeviceAllow").filter(|rule| !rule.is_empty()).map(str::to_owned).collect()))
+        Ok((
+            policy,
+            text.lines().filter_map(assigned).filter(|rule| !rule.is_empty()).map(str::to_owned).collect(),
+        ))
     }
 
     fn set(&self, rules: &[String]) -> Result<()> {
-        let assignments: Vec<String> = rules.iter().map(|rule| format!("DeviceAllow={rule}")).collect();
+        let assignments: Vec<String> = rules.iter().map(|rule| assignment(rule)).collect();
         let mut arguments = vec!["set-property", "--runtime", "--", self.name];
         arguments.extend(assignments.iter().map(String::as_str));
         systemctl(&arguments)

@@ -10,6 +10,7 @@ use super::guest::{Cache, Guest, Layout, Libc};
 use super::sources::{Object, Source, Sources};
 use super::{Content, Loader, Node, NodeKind, Preparation};
 use crate::ldcache::Abi;
+use crate::render::nspawn::devices::by_number;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -105,11 +106,8 @@ fn devices(checked: &Checked<'_>) -> Vec<Finding> {
 impl DevicePolicy {
     /// Whether a line lets this node through.
     pub fn covers(&self, node: &Node) -> bool {
-        let kind = match node.kind {
-            NodeKind::Char => "char",
-            NodeKind::Block => "block",
-        };
-        let number = format!("/dev/{kind}/{}:{}", node.major, node.minor);
+        let number = by_number(node.kind, node.major.into(), node.minor.into());
+        let kind = node.kind.word();
         let driver = self.majors.get(&i64::from(node.major)).filter(|_| node.kind == NodeKind::Char);
         self.devices.iter().any(|device| match device.strip_prefix(&format!("{kind}-")) {
             Some(name) => driver.is_some_and(|driver| matches(name, driver)),

@@ -102,6 +102,16 @@ pub enum NodeKind {
     Block,
 }
 
+impl NodeKind {
+    /// The kernel's word for it, as in /dev/char and /proc/devices.
+    pub fn word(self) -> &'static str {
+        match self {
+            NodeKind::Char => "char",
+            NodeKind::Block => "block",
+        }
+    }
+}
+
 /// How a node gets into a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

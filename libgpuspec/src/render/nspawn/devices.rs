@@ -1,11 +1,13 @@
 //! `DeviceAllow=` rules: what a machine's device cgroup must let through, exactly and whatever exists when.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use camino::Utf8Path;
 
 use super::quote::{self, Unwritable};
 use crate::cdi::DeviceNode;
+use crate::nspawn::NodeKind;
 
 /// One rule of a unit (systemd.resource-control(5)), and for which nodes it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,30 @@ pub struct DeviceRule {
     pub access: String,
     /// The nodes' names on the host, without `/dev/`.
     pub names: Vec<String>,
+}
+
+impl fmt::Display for DeviceRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.device, self.access)
+    }
+}
+
+/// What stands before a rule.
+const KEY: &str = "DeviceAllow=";
+
+/// The assignment of a rule, `DEVICE ACCESS`.
+pub fn assignment(rule: &str) -> String {
+    format!("{KEY}{rule}")
+}
+
+/// The rule that a unit's line assigns; an empty one takes back those before it.
+pub fn assigned(line: &str) -> Option<&str> {
+    line.strip_prefix(KEY)
+}
+
+/// What a rule lets through by its numbers, whenever it is made and whatever it is called.
+pub fn by_number(kind: NodeKind, major: i64, minor: i64) -> String {
+    format!("/dev/{}/{major}:{minor}", kind.word())
 }
 
 /// Major numbers that are the same on every machine (Documentation/admin-guide/devices.txt of Linux): NVIDIA, DRM.
@@ -58,10 +84,11 @@ pub fn device_allow(
 
 fn device(node: &DeviceNode, path: &str, majors: &BTreeMap<i64, String>) -> Result<String, Unwritable> {
     let known = node.major != 0;
-    let numbers = |kind: &str| format!("/dev/{kind}/{}:{}", node.major, node.minor);
     let is_block = node.node_type == "b";
+    let kind = if is_block { NodeKind::Block } else { NodeKind::Char };
+    let by_number = by_number(kind, node.major, node.minor);
     if known && !is_block && FIXED.contains(&node.major) {
-        return Ok(numbers("char"));
+        return Ok(by_number);
     }
     let driver = majors.get(&node.major).filter(|_| known && !is_block);
     if let Some(driver) = driver.filter(|driver| is_named_after(path, driver)) {
@@ -72,7 +99,7 @@ fn device(node: &DeviceNode, path: &str, majors: &BTreeMap<i64, String>) -> Resu
     }
     // systemd takes no other path, and so the number of this boot has to do.
     match known {
-        true => Ok(numbers(if is_block { "block" } else { "char" })),
+        true => Ok(by_number),
         false => Err(Unwritable { text: path.to_owned(), why: "a device outside /dev, and without numbers" }),
     }
 }
@@ -163,8 +190,7 @@ mod tests {
         ];
         for (name, node, expected) in cases {
             let rules = device_allow(&[node], &majors(DEVICES)).unwrap();
-            let rules: Vec<String> =
-                rules.iter().map(|rule| format!("{} {}", rule.device, rule.access)).collect();
+            let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
             assert_eq!(rules, [expected], "{name}");
         }
     }

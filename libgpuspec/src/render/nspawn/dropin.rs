@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 
-use super::devices::DeviceRule;
+use super::devices::{self, DeviceRule};
 use super::quote::{self, Unwritable};
 
 /// What a machine without its GPU does.
@@ -85,7 +85,8 @@ pub fn text(dropin: &DropIn<'_>) -> Result<String, Unwritable> {
     }
     for rule in dropin.rules {
         text.push_str(&format!("# {}\n", quote::line_safe(&rule.names.join(", "))?));
-        text.push_str(&format!("DeviceAllow={} {}\n", quote::unit_word(&rule.device)?, rule.access));
+        let rule = format!("{} {}", quote::unit_word(&rule.device)?, rule.access);
+        text.push_str(&format!("{}\n", devices::assignment(&rule)));
     }
     Ok(text)
 }
