@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use libgpuspec::apply::Request;
 use libgpuspec::cdi::ContainerEdits;
-use libgpuspec::nspawn::{LoaderKind, MachineRoot, Order, RootKind, UnknownLoader};
+use libgpuspec::nspawn::{LoaderKind, MachineRoot, Order, RootKind, Told, UnknownLoader};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{device, machine_directory};
@@ -152,7 +152,7 @@ impl Asked {
         }
     }
 
-    /// What is to be prepared for the machine of this name; nobody is told of it.
+    /// What is to be prepared for the machine of this name; whoever asks tells systemd-nspawn.
     pub fn order<'a>(
         &'a self,
         machine: &'a str,
@@ -171,7 +171,7 @@ impl Asked {
             library_directory: self.library_directory.clone(),
             root_kind: self.read_only.then_some(RootKind::ReadOnly),
             user_namespace: self.user_namespace,
-            settings: None,
+            told: Told::Arguments,
         }
     }
 

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use camino::Utf8PathBuf;
 use libgpuspec::Root;
 use libgpuspec::cdi::Registry;
-use libgpuspec::nspawn::Order;
 use libgpuspec::nspawn::attach::{self, Alive, Attached, Attachment, Detached, Gate, Grant, Leader};
+use libgpuspec::nspawn::{Order, Told};
 
 use crate::faults::{CHANGES, can_trace};
 use crate::place::{DEBIAN, Place, cleanup, files, is_private, prepare};
@@ -156,7 +156,7 @@ fn attach_to(
         library_directory: None,
         root_kind: None,
         user_namespace: None,
-        settings: None,
+        told: Told::Arguments,
     };
     let leader = Leader::open(leader).unwrap();
     let grant = Grant {

@@ -4,9 +4,9 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, Loader, MachineRoot, Order, Places, Preparation, RootKind};
+use libgpuspec::nspawn::{self, MachineRoot, Order, RootKind, Told};
 use libgpuspec::render::nspawn::bundle;
-use libgpuspec::root::{Durability, Kind, Restrictions};
+use libgpuspec::root::{Durability, Kind};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -82,13 +82,14 @@ impl Bundle {
         let order = Order {
             root: Some(MachineRoot::Directory(root.clone())),
             root_kind: Some(RootKind::ReadOnly),
+            told: Told::Bundle,
             user_namespace: Some(has_user_namespace(&config)),
             ..meant.order(&asked, &name)
         };
         let preparation = super::prepared(host, &order)?;
         let state = nspawn::state_directory(&name);
-        let written = hold(host, &root, &preparation, &state)
-            .and_then(|()| Ok(bundle::give(&mut config, &preparation, &state)?))
+        let written = bundle::give(&mut config, &preparation, &state)
+            .map_err(anyhow::Error::from)
             .and_then(|()| mark(&mut config, &state, made_directory).with_context(|| path.to_string()))
             .and_then(|()| {
                 let text = serde_json::to_string_pretty(&config)? + "\n";
@@ -103,26 +104,6 @@ impl Bundle {
         output::note(&format!("wrote {made}/{CONFIG}; next: systemd-nspawn --oci-bundle={made}"));
         Ok(Status::Done)
     }
-}
-
-/// Mounts, in the state, the machine's directories that links are laid over: a path in the config would be followed
-/// by this host's root, and the machine could make it lead to this host's files.
-fn hold(host: &Root, root: &Utf8Path, preparation: &Preparation, state: &Utf8Path) -> Result<()> {
-    const RESTRICTIONS: Restrictions =
-        Restrictions { read_only: true, no_suid: true, no_devices: true, no_exec: false };
-    let Loader::Overlay(farms) = &preparation.loader else { return Ok(()) };
-    let (root, places) = (Root::open(root)?, Places(state));
-    for (index, farm) in farms.iter().enumerate() {
-        let place = places.below(index);
-        let (Some(above), Some(name)) = (place.parent(), place.file_name()) else { continue };
-        let above = host.make_directory(above)?;
-        match root.find(&farm.directory)? {
-            Some(found) => above.attach(name, &found.clone_mount()?, RESTRICTIONS)?,
-            // Named by the machine's loader cache alone.
-            None => drop(above.make_directory(name)?),
-        }
-    }
-    Ok(())
 }
 
 /// The root's absolute path, which it gets in the config too: that lies elsewhere from now on.

@@ -3,8 +3,9 @@
 use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
 use libgpuspec::Root;
+use libgpuspec::nspawn::SettingsPlace;
 use libgpuspec::render::nspawn::devices::{DeviceRule, assigned};
-use libgpuspec::render::nspawn::dropin::{self, DropIn, OnFailure, SettingsPlace};
+use libgpuspec::render::nspawn::dropin::{self, DropIn, OnFailure};
 use libgpuspec::root::{Durability, Kind};
 use oci_hook::machine::Asked;
 use serde::{Deserialize, Serialize};

@@ -46,9 +46,9 @@ pub use options::{LoaderKind, Options, Refused, RootKind, UnknownLoader, Wanted}
 pub use places::Places;
 pub use plan::plan;
 pub use preparation::{Bind, BindSource, Content, Farm, Loader, Node, NodeKind, Preparation, TreeEntry, Way};
-pub use prepare::{Decided, Failed, Order, prepare, preview};
+pub use prepare::{Decided, Failed, Order, Told, prepare, preview};
 pub use sandbox::Sandbox;
-pub use settings::{Touch, remove_block};
+pub use settings::{SettingsPlace, remove_block};
 pub use sources::Sources;
 pub use state::{STATES, check_name, name_of_run, process_of_run, state_directory};
 

@@ -7,7 +7,7 @@ use super::machine::{Machine, MachineRoot};
 use super::manifest::{Manifest, Tree, Whose};
 use super::missing::{Missing, all_there};
 use super::sandbox::{Sandbox, confined};
-use super::settings::{self, Touch};
+use super::settings::{self, SettingsPlace};
 use super::state::{State, check_state_name};
 use super::{Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind, Sources, Wanted};
 use super::{guest, loader, plan, tree};
@@ -42,8 +42,20 @@ pub struct Order<'a> {
     pub root_kind: Option<RootKind>,
     /// Whether it has a user namespace; by its settings where nothing is said.
     pub user_namespace: Option<bool>,
-    /// Who is told of the additions to its settings.
-    pub settings: Option<Touch>,
+    /// By what systemd-nspawn is told.
+    pub told: Told,
+}
+
+/// By what systemd-nspawn is told of a preparation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Whoever asks for it tells it, or nobody.
+    #[default]
+    Arguments,
+    /// A bundle's config: what that names is all in the machine's state.
+    Bundle,
+    /// Its settings file.
+    Settings(SettingsPlace),
 }
 
 /// Why nothing was done.
@@ -184,19 +196,22 @@ fn carry_out(
     if let Some((libraries, path)) = libraries {
         trees.push(guest_changes(host, path, libraries.clone(), sandbox)?);
     }
-    if order.settings == Some(Touch::Yes) {
+    if order.told == Told::Settings(SettingsPlace::Shared) {
         trees.push(settings::change(host, machine, &text)?);
     }
     let directory = state.make()?;
     let mut manifest = Manifest { done: false, trees };
     manifest.create(&directory)?;
     let bare = tree::make(host, &directory, preparation)?;
+    if order.told == Told::Bundle {
+        tree::hold(&guest_root(host, machine.root.path())?, &directory, &preparation.loader)?;
+    }
     for tree in &manifest.trees {
         let gone = || Error::Machine(format!("{}: gone while the machine was prepared", tree.path));
         tree.with(sandbox, |root, changes| changes.make(root))?.ok_or_else(gone)??;
     }
     // Last of all: whatever ends the work before, the machine finds no line of ours.
-    if order.settings == Some(Touch::No) {
+    if order.told == Told::Settings(SettingsPlace::Private) {
         settings::write_private(&directory, machine, &text)?;
     }
     finish(&directory, &mut manifest)?;

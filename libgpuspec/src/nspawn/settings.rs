@@ -14,13 +14,13 @@ use crate::root::{Attributes, Directory, Durability, Kind};
 const RUN: &str = "/run";
 const GENERATED: &str = "/systemd/nspawn";
 
-/// Whether a user's own settings file may be written to.
+/// Where a machine's settings file is completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touch {
-    /// A block is added to it for as long as the machine runs.
-    Yes,
-    /// A copy is written into the machine's state, for its unit to see in the place of /etc/systemd/nspawn.
-    No,
+pub enum SettingsPlace {
+    /// Where it is, a user's own too: a block is added to it for as long as the machine runs.
+    Shared,
+    /// In a copy in the machine's state, which its unit alone sees in the place of /etc/systemd/nspawn.
+    Private,
 }
 
 /// What a machine's settings say without additions, of an untrusted file what nspawn follows.

@@ -49,6 +49,23 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
     Ok(bare(views.bare()))
 }
 
+/// Mounts, in the state, the machine's directories that links are laid over: a path in a bundle's config would be followed
+/// by this host's root, and the machine could make it lead to this host's files.
+pub(super) fn hold(machine: &Root, state: &Directory, loader: &Loader) -> Result<()> {
+    let Loader::Overlay(farms) = loader else { return Ok(()) };
+    let mut directories = Directories { top: state, below: BTreeMap::new() };
+    for (index, farm) in farms.iter().enumerate() {
+        let place = Places("".into()).below(index);
+        let (above, name) = directories.place(&place)?;
+        match machine.find(&farm.directory)? {
+            Some(found) => above.attach(name, &found.clone_mount()?, RESTRICTIONS)?,
+            // Named by the machine's loader cache alone.
+            None => drop(above.make_directory(name)?),
+        }
+    }
+    Ok(())
+}
+
 /// What is told of what has no view.
 fn bare(paths: &BTreeSet<Utf8PathBuf>) -> Option<Notice> {
     let paths: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();

@@ -7,7 +7,7 @@ use std::process;
 use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::cdi::{ContainerEdits, Registry};
-use libgpuspec::nspawn::{self, Failed, Order, Touch};
+use libgpuspec::nspawn::{self, Failed, Order, SettingsPlace, Told};
 use oci_hook::machine::{Asked, Devices};
 use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, Lost};
@@ -74,7 +74,7 @@ fn give(host: &Root, asked: &Prepare, report: &Report) -> Result<(), Failure> {
     let (requests, unknown_hooks) = oci_hook::meanings(&edits.hooks);
     let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
     let order = Order {
-        settings: Some(if asked.no_touch { Touch::No } else { Touch::Yes }),
+        told: Told::Settings(if asked.no_touch { SettingsPlace::Private } else { SettingsPlace::Shared }),
         ..asked.asked.order(&asked.machine, &edits, &requests, &unknown_hooks)
     };
     let mut notices = Vec::new();

@@ -4,6 +4,7 @@ use camino::Utf8Path;
 
 use super::devices::{self, DeviceRule};
 use super::quote::{self, Unwritable};
+use crate::nspawn::SettingsPlace;
 
 /// What a machine without its GPU does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,15 +13,6 @@ pub enum OnFailure {
     Start,
     /// It does not start.
     Fail,
-}
-
-/// Where the machine's settings file is completed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SettingsPlace {
-    /// In its own directory.
-    Shared,
-    /// In a directory of the machine's state, which its unit alone sees in the place of /etc/systemd/nspawn.
-    Private,
 }
 
 /// What a drop-in says.
