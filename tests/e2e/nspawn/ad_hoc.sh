@@ -147,27 +147,6 @@ glibc_within_musl() {
     equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO' || { cat /run/errors; return 1; }
 }
 
-# ---- bundles -----------------------------------------------------------------------------------------------------
-
-bundle() {
-  rm -rf /run/bundle /run/given
-  mkdir -p /run/bundle
-  layout fedora
-  cp -a "$MACHINES/fedora" /run/bundle/rootfs
-  cat >/run/bundle/config.json <<'JSON'
-{ "ociVersion": "1.0.2", "root": { "path": "rootfs" },
-  "process": { "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": ["/usr/local/bin/probe", "cuda", "/dev/nvidia0", "/dev/nvidia1"] } }
-JSON
-  cdi-gen nspawn bundle --device nvidia.com/gpu=all /run/bundle /run/given
-  systemd-nspawn --quiet --oci-bundle=/run/given </dev/null >/run/answers 2>/run/errors || true
-  tr -d '\r' </run/answers | equal answers $'cuInit 100\nopen /dev/nvidia0 ENXIO\nopen /dev/nvidia1 ENXIO' ||
-    { cat /run/errors /run/given/config.json; return 1; }
-  lacks 'Invalid bind mount option' </run/errors
-  cdi-gen nspawn bundle --remove /run/given
-  new_mounts | equal mounts ''
-  [ ! -e /run/given ]
-}
-
 checks_ad_hoc() {
   machine guest trixie
   apart 'run: a directory; nothing of it changes' directory_root
@@ -186,5 +165,4 @@ checks_ad_hoc() {
   apart 'A12: images' images
   apart 'A12: an image that its unit starts' booted_image
   apart 'musl: a glibc root within' glibc_within_musl
-  apart 'A24: a bundle' bundle
 }

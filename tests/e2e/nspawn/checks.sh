@@ -5,7 +5,7 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=/dev/null
 . "$here/../../lib/report.sh"
-GROUPS_OF_CHECKS=(by_hand booted settings layouts ad_hoc told attached faults)
+GROUPS_OF_CHECKS=(by_hand booted settings layouts ad_hoc bundles told attached faults)
 for part in machines "${GROUPS_OF_CHECKS[@]}" sid; do
   # shellcheck source=/dev/null
   . "$here/$part.sh"
