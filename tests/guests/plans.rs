@@ -256,6 +256,7 @@ fn a_spec_of_the_peers_becomes_the_same_tree() {
 fn directories_and_sockets_have_their_places() {
     let host = "
         opt/rocm/lib/libamdhip64.so.6      elf64 soname=libamdhip64.so.6
+        opt/rocm/lib/libnew.so.1           elf64 soname=libnew.so.1 needs=libc.so.6 wants=GLIBC_2.99
         usr/share/vulkan/icd.d/radeon.json \"{}\"
         run/vendor/socket                  socket
         etc/vendor.conf                    \"x\"";
@@ -287,6 +288,7 @@ fn directories_and_sockets_have_their_places() {
         notices_of(&given),
         [
             "/etc/../vendor.conf, /scratch: no file, directory or socket at a plain path; left out",
+            "/opt/rocm/lib/libnew.so.1: needs glibc 2.99, and the machine has 2.36; left out",
             "/run/gone: not on this host: its service does not run; start it, and then the machine",
             "/sys/vendor.conf: nothing is mounted over /proc and /sys; left out",
             "/etc/vendor.conf, /opt/rocm: looked for at that path, where a bind would leave an empty file in the machine; it is below /run/gpuspec instead, and a link in the machine can lead there",

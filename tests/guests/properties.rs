@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use libgpuspec::apply::{Link, Request};
-use libgpuspec::cdi::{ContainerEdits, Mount};
-use libgpuspec::ldcache::Abi;
-use libgpuspec::nspawn::guest::{Layout, Libc, Programs};
-use libgpuspec::nspawn::sources::{Object, Source};
-use libgpuspec::nspawn::{Content, Guest, Loader, Options, RootKind, Sources, TREE, Wanted, plan};
+use libgpuspec::cdi::{ContainerEdits, DeviceNode, Mount};
+use libgpuspec::ldcache::{self, Abi};
+use libgpuspec::nspawn::guest::{Cache, Layout, Libc, Programs};
+use libgpuspec::nspawn::sources::{HostNode, Object, Source};
+use libgpuspec::nspawn::{
+    BindSource, Content, Guest, Loader, Node, Options, RootKind, Sources, TREE, Wanted, plan,
+};
+use libgpuspec::root::{Entry, Kind};
 use proptest::prelude::*;
 
 /// Paths that meet and nest.
@@ -33,7 +36,26 @@ fn path() -> impl Strategy<Value = String> {
         "..",
         "params",
     ]);
-    prop::collection::vec(part, 1..5).prop_map(|parts| format!("/{}", parts.join("/")))
+    let any = prop::collection::vec(part, 1..5).prop_map(|parts| format!("/{}", parts.join("/")));
+    let known = prop::sample::select(vec![
+        "/etc/OpenCL/vendors",
+        "/etc/OpenCL/vendors/x.icd",
+        "/usr/lib64/liba.so.1",
+        "/usr/share/vulkan/icd.d/x.json",
+        "/dev/v0",
+        "/dev/v/by-path/a",
+    ]);
+    prop_oneof![4 => any, 1 => known.prop_map(str::to_owned)]
+}
+
+fn node() -> impl Strategy<Value = (DeviceNode, Entry)> {
+    let paths = vec!["/dev/v0", "/dev/v/1", "/dev/../x", "/opt/v0", "/run/v0"];
+    let kind = prop::sample::select(vec![Kind::CharDevice, Kind::BlockDevice, Kind::File]);
+    let numbers = (0..3_u32, prop::sample::select(vec![0o666, 0o660]), prop::sample::select(vec![0, 44]));
+    (prop::sample::select(paths), kind, numbers).prop_map(|(path, kind, (minor, mode, gid))| {
+        let entry = Entry { kind, mode, uid: 0, gid, size: 0, major: 195, minor, identity: (0, 0) };
+        (DeviceNode { path: path.to_owned(), ..DeviceNode::default() }, entry)
+    })
 }
 
 fn source() -> impl Strategy<Value = Source> {
@@ -54,10 +76,40 @@ fn link() -> impl Strategy<Value = Link> {
     })
 }
 
+/// Links that lead to nodes mostly, and meet them.
+fn device_link() -> impl Strategy<Value = Link> {
+    let target = prop::sample::select(vec!["/dev/v0", "../v0", "/dev/v/1", "../v/1", "/run/v0"]);
+    let directory = prop::sample::select(vec!["/dev", "/dev/v", "/dev/v0", "/dev/v/x", "/dev/w"]);
+    let known = (target, directory, "[a-z]").prop_map(|(target, directory, name)| Link {
+        target: target.into(),
+        directory: directory.to_owned(),
+        name,
+    });
+    prop_oneof![3 => known, 1 => link()]
+}
+
 fn guest() -> impl Strategy<Value = Guest> {
     let programs = |abi, directory: &str| Programs { abi, directory: directory.into(), glibc: None };
     let both = vec![programs(Abi::X86_64, "/usr/lib64"), programs(Abi::I386, "/usr/lib")];
-    let glibc = Guest { libc: Libc::Glibc, programs: both.clone(), ..Guest::default() };
+    let entry = |directory: &str, name: &str| ldcache::Entry {
+        name: name.to_owned(),
+        path: format!("{directory}/{name}").into(),
+        abi: Abi::X86_64,
+        hwcap: 0,
+    };
+    let entries = vec![
+        entry("/opt/old", "liba.so.1"),
+        entry("/run/gpuspec/lib", "liba.so.1"),
+        entry("/usr/lib64", "libc.so.6"),
+    ];
+    let opencl = ["x.icd", "own.icd"].map(str::to_owned).into();
+    let glibc = Guest {
+        libc: Libc::Glibc,
+        programs: both.clone(),
+        opencl,
+        cache: Cache::Usable(entries),
+        ..Guest::default()
+    };
     prop::sample::select(vec![
         Guest { layout: Layout::Store, ..glibc.clone() },
         Guest { libc: Libc::Musl, ..glibc.clone() },
@@ -73,6 +125,8 @@ proptest! {
     fn a_preparation_is_sorted_without_doubles_and_stays_in_its_tree(
         mounts in prop::collection::vec((path(), path(), source()), 0..12),
         links in prop::collection::vec(link(), 0..8),
+        device_links in prop::collection::vec(device_link(), 0..4),
+        nodes in prop::collection::vec(node(), 0..4),
         guest in guest(),
         read_only in any::<bool>(),
     ) {
@@ -81,11 +135,12 @@ proptest! {
             container_path: container.clone(),
             ..Mount::default()
         };
-        let edits = ContainerEdits { mounts: mounts.iter().map(mount).collect(), ..ContainerEdits::default() };
+        let edits = ContainerEdits { mounts: mounts.iter().map(mount).collect(), device_nodes: nodes.iter().map(|(node, _)| node.clone()).collect(), ..ContainerEdits::default() };
         let files: BTreeMap<Utf8PathBuf, Source> =
             mounts.iter().map(|(host, _, source)| (host.as_str().into(), source.clone())).collect();
-        let sources = Sources { files, ..Sources::default() };
-        let requests = [Request { links, ..Request::default() }];
+        let found = |(node, entry): &(DeviceNode, Entry)| (node.source().to_owned(), HostNode { entry: entry.clone(), group: None });
+        let sources = Sources { files, nodes: nodes.iter().map(found).collect(), ..Sources::default() };
+        let requests = [Request { links, device_links, ..Request::default() }];
         let wanted = Wanted { edits: &edits, requests: &requests, unknown_hooks: &[], sources: &sources };
         let root = if read_only { RootKind::ReadOnly } else { RootKind::Directory };
         let options = Options { root, ..Options::default() };
@@ -98,6 +153,14 @@ proptest! {
         prop_assert!(given.notices.is_sorted_by(|one, other| one < other));
         prop_assert!(given.usual.is_sorted_by(|one, other| one < other));
         let names: Vec<&Utf8Path> = given.tree.iter().map(|entry| entry.at.as_path()).collect();
+        prop_assert!(given.nodes.is_sorted_by(|one, other| one.path < other.path));
+        for node in &given.nodes {
+            prop_assert!(["/dev/", "/run/"].iter().any(|top| node.path.as_str().starts_with(top)), "{node:?}");
+        }
+        let is_bound = |at: &Utf8Path| {
+            let parent = BindSource::Tree(at.parent().unwrap().to_owned());
+            given.binds.iter().any(|bind| bind.source == parent)
+        };
         for entry in &given.tree {
             let plain = |part: &str| !matches!(part, "" | "." | "..");
             prop_assert!(entry.at.as_str().split('/').all(plain), "{}", entry.at);
@@ -106,6 +169,16 @@ proptest! {
             match &entry.content {
                 Content::File(source) | Content::Directory(source) => {
                     prop_assert!(sources.files.contains_key(source));
+                }
+                // The machine's own OpenCL drivers stay where they are.
+                Content::Link(text) if text.starts_with("/etc/OpenCL/vendors") => {
+                    prop_assert_eq!(entry.at.parent(), Some(Utf8Path::new("share/OpenCL/vendors")));
+                    prop_assert!(guest.opencl.contains(text.file_name().unwrap()), "{} -> {text}", entry.at);
+                }
+                // Links among nodes lead to nodes, which are no names of the tree.
+                Content::Link(text) if entry.at.starts_with("dev") && is_bound(&entry.at) => {
+                    let end = place(&Utf8Path::new("/").join(&entry.at), text);
+                    prop_assert!(given.nodes.iter().any(|node| node.path == end), "{} -> {text}", entry.at);
                 }
                 Content::Link(text) => {
                     let end = ended(&entry.at, text);
@@ -127,10 +200,27 @@ proptest! {
             },
             Loader::Environment | Loader::Nothing => {}
         }
-        for bind in given.binds {
+        for bind in given.binds.iter().filter(|bind| matches!(bind.source, BindSource::Tree(_))) {
+            let hides = |node: &Node| node.path.starts_with(&bind.at) || bind.at.starts_with(&node.path);
+            prop_assert!(!given.nodes.iter().any(hides), "{bind:?}");
+        }
+        for bind in &given.binds {
             prop_assert!(["/run/", "/tmp/", "/dev/"].iter().any(|top| bind.at.as_str().starts_with(top)), "{bind:?}");
         }
     }
+}
+
+/// Where a link of a machine leads.
+fn place(at: &Utf8Path, text: &Utf8Path) -> Utf8PathBuf {
+    let mut end = Utf8PathBuf::from("/");
+    for part in at.parent().unwrap().join(text).as_str().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(end.pop()),
+            part => end.push(part),
+        }
+    }
+    end
 }
 
 /// Where a link of the tree leads in it.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! names ─Registry─▶ ContainerEdits ─┐
-//! hooks ─their words─▶ apply::Request ─┼─plan─▶ Preparation ─render─▶ settings, arguments, drop-in
-//! Root of this machine ─read─▶ Sources ─┤            │
-//! Root of the guest ─inspect─▶ Guest ─┘            └─apply─▶ the tree, the guest's loader cache
+//! hooks ─their words─▶ apply::Request ─┼─plan─▶ Preparation ─┬─render─▶ settings, arguments, drop-in, bundle, flat spec
+//! Root of this machine ─read─▶ Sources ─┤          │         ├─prepare─▶ State: tree, manifest ─cleanup─▶ nothing
+//! Root of the guest ─inspect─▶ Guest ───┴─findings─┘         └─attach─▶ State: tree, record ─detach─▶ nothing
 //! ```
 //!
 //! nspawn knows no CDI and runs no hooks, and a file bound to where nothing was leaves an empty one behind in the
@@ -13,7 +13,10 @@
 //! by a bind of its own where the place is nspawn's too; what can only be opened at a path of the machine's own
 //! tree is told ([`Preparation::notices`]).
 //!
-//! [`inspect`](guest::inspect) and [`read`](sources::Sources::read) look, [`plan`](plan::plan) decides and looks at nothing.
+//! [`inspect`](guest::inspect), [`read`](sources::Sources::read) and [`Machine::find`] look; [`plan`](plan::plan)
+//! decides, and [`findings`] judges. These two, `options`, `preparation`, `places`, [`settings_file`] and
+//! [`render::nspawn`](crate::render::nspawn) are functions of their arguments alone. [`prepare()`] and [`attach`] do, in
+//! the machine's state ([`STATES`]), where it is written down before it is done.
 //! The guest's tree is untrusted: it is read through its [`Root`](crate::Root), and nothing of it is executed.
 
 pub mod attach;

@@ -24,6 +24,8 @@ pub struct Sources {
     pub files: BTreeMap<Utf8PathBuf, Source>,
     /// The libraries of the folders that hooks name in mounted directories, by the folders' paths in a container.
     pub libraries: Vec<Libraries>,
+    /// The newest glibc version that each library in a mounted directory needs, by its path in a container.
+    pub glibc_floors: BTreeMap<Utf8PathBuf, Version>,
     /// The device nodes.
     pub nodes: BTreeMap<Utf8PathBuf, HostNode>,
     /// The driver's parameters with the leave to make nodes taken back, where it gives one.
@@ -93,6 +95,9 @@ impl Sources {
                 Err(error) => notices.push(error.into()),
             }
         }
+        let named = requests.iter().flat_map(|request| &request.libraries);
+        sources.glibc_floors =
+            named.chain(&sources.libraries).flat_map(|one| glibc_floors(host, edits, one)).collect();
         let groups = groups::read(host).unwrap_or_else(|error| {
             notices.push(error.into());
             BTreeMap::new()
@@ -130,12 +135,28 @@ fn source(host: &Root, path: &Utf8Path) -> crate::Result<Option<Source>> {
     })
 }
 
+/// Where a folder of the container is on this machine, if it lies in a mounted directory.
+fn mounted(edits: &ContainerEdits, folder: &Utf8Path) -> Option<Utf8PathBuf> {
+    let inside = |mount: &&Mount| folder.starts_with(&mount.container_path);
+    let mount = edits.mounts.iter().rev().find(inside)?;
+    let below = folder.strip_prefix(&mount.container_path).ok()?;
+    Some(Utf8Path::new(&mount.host_path).join(below))
+}
+
+/// What the libraries of such a folder need; of one that cannot be read, as of one that is none, nothing is known.
+fn glibc_floors(host: &Root, edits: &ContainerEdits, libraries: &Libraries) -> Vec<(Utf8PathBuf, Version)> {
+    let Some(folder) = mounted(edits, &libraries.directory) else { return Vec::new() };
+    let floor = |name: &String| {
+        let file = host.find(&folder.join(name)).ok()??.open().ok()?;
+        Some((libraries.directory.join(name), elf::inspect(&file).ok()?.glibc_floor()?))
+    };
+    libraries.names.iter().filter_map(floor).collect()
+}
+
 /// The libraries of a folder of the container that lies in a mounted directory.
 fn libraries(host: &Root, edits: &ContainerEdits, folder: &Utf8Path) -> crate::Result<Vec<Libraries>> {
-    let inside = |mount: &&Mount| folder.starts_with(&mount.container_path);
-    let Some(mount) = edits.mounts.iter().rev().find(inside) else { return Ok(Vec::new()) };
-    let below = folder.strip_prefix(&mount.container_path).unwrap_or(folder);
-    let mut found = apply::libraries_of(host, &Utf8Path::new(&mount.host_path).join(below))?;
+    let Some(place) = mounted(edits, folder) else { return Ok(Vec::new()) };
+    let mut found = apply::libraries_of(host, &place)?;
     found.iter_mut().for_each(|one| one.directory = folder.to_owned());
     Ok(found)
 }

@@ -10,6 +10,7 @@ use super::place;
 use super::reason::Reason;
 use crate::apply::{self, Libraries};
 use crate::cdi::Mount;
+use crate::elf::Version;
 use crate::ldcache::Abi;
 use crate::nspawn::guest::Libc;
 use crate::nspawn::sources::{Object, Source, library_paths};
@@ -43,20 +44,24 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
     }
     let named = wanted.requests.iter().flat_map(|request| &request.libraries);
     for libraries in named.chain(&wanted.sources.libraries) {
-        name_libraries(draft, libraries);
+        name_libraries(draft, libraries, &wanted.sources.glibc_floors);
     }
 }
 
 /// The libraries that a mounted directory holds.
-fn name_libraries(draft: &mut Draft<'_>, libraries: &Libraries) {
+fn name_libraries(draft: &mut Draft<'_>, libraries: &Libraries, floors: &BTreeMap<Utf8PathBuf, Version>) {
     let is_directory = |at: &Utf8PathBuf| matches!(draft.tree.get(at), Some(Content::Directory(_)));
     let place = libraries.directory.ancestors().find_map(|path| {
         let at = draft.placed.get(path).filter(|at| is_directory(at))?;
         Some(at.join(libraries.directory.strip_prefix(path).ok()?))
     });
-    if let Some(directory) = place.filter(|_| runs(draft.guest, libraries.abi)) {
-        let names = libraries.names.iter().map(|name| (libraries.abi, directory.join(name)));
-        draft.libraries.extend(names);
+    let Some(directory) = place.filter(|_| runs(draft.guest, libraries.abi)) else { return };
+    for name in &libraries.names {
+        let path = libraries.directory.join(name);
+        match misfit(draft, libraries.abi, floors.get(&path)) {
+            Some(reason) => draft.tell(reason, &path),
+            None => drop(draft.libraries.insert((libraries.abi, directory.join(name)))),
+        }
     }
 }
 
@@ -85,7 +90,7 @@ fn place_object(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, object: &
         (Some(abi), Some(name)) => (abi, name),
         _ => return draft.leave(Reason::Abi(object.abi), path),
     };
-    if let Some(reason) = misfit(draft, abi, object) {
+    if let Some(reason) = misfit(draft, abi, object.glibc_floor.as_ref()) {
         return draft.leave(reason, path);
     }
     let content = Content::File(mount.host_path.as_str().into());
@@ -127,13 +132,13 @@ fn place_program(draft: &mut Draft<'_>, path: &Utf8Path, content: Content) {
 }
 
 /// Why an object is of no use to the guest.
-fn misfit(draft: &Draft<'_>, abi: Abi, object: &Object) -> Option<Reason> {
+fn misfit(draft: &Draft<'_>, abi: Abi, glibc_floor: Option<&Version>) -> Option<Reason> {
     let guest = draft.guest;
     if !runs(guest, abi) {
         return Some(Reason::Abi(Some(abi)));
     }
     let programs = guest.programs(abi)?;
-    match (&object.glibc_floor, &programs.glibc, guest.libc) {
+    match (glibc_floor, &programs.glibc, guest.libc) {
         (Some(floor), Some(version), Libc::Glibc) if floor > version => {
             Some(Reason::Glibc { floor: floor.clone(), guest: version.clone() })
         }

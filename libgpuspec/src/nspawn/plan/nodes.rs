@@ -109,7 +109,8 @@ fn place_link(draft: &mut Draft<'_>, link: &Link) {
         return;
     }
     let path = directory.join(&link.name);
-    let of_nodes = draft.nodes.iter().any(|node| node.path.parent() == Some(directory));
+    let of_nodes =
+        draft.nodes.iter().any(|node| node.path.starts_with(directory) || directory.starts_with(&node.path));
     let own = directory.strip_prefix("/dev").ok().filter(|below| !below.as_str().is_empty() && !of_nodes);
     let Some(below) = own else { return draft.leave(Reason::DeviceLink, &path) };
     let at: Utf8PathBuf = Utf8Path::new("dev").join(below);
