@@ -12,13 +12,13 @@ mod check;
 #[path = "support/elf.rs"]
 #[allow(dead_code)]
 mod elf;
+#[path = "nspawn/exec_start.rs"]
+mod exec_start;
 #[path = "support/rootfs.rs"]
 #[allow(dead_code)]
 mod rootfs;
 #[path = "nspawn/run.rs"]
 mod run;
-#[path = "nspawn/started.rs"]
-mod started;
 #[path = "support/tree.rs"]
 mod tree;
 

@@ -9,10 +9,10 @@ use libgpuspec::render::nspawn::flat;
 use oci_hook::machine::{Way, ways, yes_or_no};
 
 use super::asked::Given;
-use super::command::Command;
 use super::machine::Name;
+use super::nspawn_options::Command;
 use super::sandbox::sandbox;
-use super::{masked, meant, run};
+use super::{resolved, run, settings_file};
 use crate::output::{self, Status};
 
 /// What arguments can tell a machine's loader.
@@ -54,9 +54,9 @@ impl ArgsCommand {
     pub(crate) fn run(&self) -> Result<Status> {
         let host = Root::open("/".into())?;
         let asked = self.given.asked()?;
-        let meant = match meant::find(&asked)? {
-            Ok(meant) => meant,
-            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        let resolved = match resolved::find(&asked)? {
+            Ok(resolved) => resolved,
+            Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
         let command = Command {
             directory: self.directory.as_ref().map(ToString::to_string),
@@ -70,8 +70,8 @@ impl ArgsCommand {
             root_kind: Some(RootKind::OutOfReach),
             user_namespace: self
                 .user_namespace
-                .or_else(|| Some(masked::user_namespace(&command, machine.settings.as_ref()))),
-            ..meant.order(&asked, &machine.name)
+                .or_else(|| Some(settings_file::user_namespace(&command, machine.settings.as_ref()))),
+            ..resolved.order(&asked, &machine.name)
         };
         let decided = nspawn::preview(&host, &order, sandbox)?;
         output::notices(&decided.notices);

@@ -9,9 +9,9 @@ use libgpuspec::{Notice, Root};
 use super::asked::Given;
 use super::dropin::{self, Present};
 use super::machine::Name;
-use super::running::Running;
+use super::machined::Running;
 use super::unit::Unit;
-use super::{meant, sandbox};
+use super::{resolved, sandbox};
 use crate::output::{self, Status};
 
 /// Gives a machine that runs devices, without a restart.
@@ -36,9 +36,9 @@ impl Attach {
     pub(crate) fn run(&self) -> Result<Status> {
         let (host, machine) = (Root::open("/".into())?, &self.machine);
         let asked = self.given.asked()?;
-        let meant = match meant::find(&asked)? {
-            Ok(meant) => meant,
-            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        let resolved = match resolved::find(&asked)? {
+            Ok(resolved) => resolved,
+            Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
         let running = match self.leader {
             Some(leader) => Running { leader, unit: None },
@@ -50,14 +50,14 @@ impl Attach {
                 "no unit is told to let the devices through: where a device cgroup keeps the machine from them, opening one answers EPERM",
             );
         }
-        let (rules, told) = meant.rules(&host)?;
+        let (rules, told) = resolved.rules(&host)?;
         output::notices(&told);
         let grant = || {
             let unit = running.unit.as_deref().map(|name| Unit { host: &host, machine, name });
             unit.map(|unit| unit.grant(&rules)).transpose()
         };
         let name = machine.to_string();
-        let order = meant.order(&asked, &name);
+        let order = resolved.order(&asked, &name);
         let wanted = Attachment { order: &order, leader: &leader, devices: &self.given.devices.names };
         let mut notices: Vec<Notice> = Vec::new();
         let attached = attach::attach(

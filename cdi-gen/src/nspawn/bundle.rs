@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::asked::Given;
-use super::meant;
+use super::resolved;
 use super::sandbox::sandbox;
 use crate::output::{self, Status};
 use crate::specs::absolute;
@@ -71,9 +71,9 @@ impl Bundle {
             Present::Foreign => return Ok(foreign(made)),
         };
         let asked = self.given.asked()?;
-        let meant = match meant::find(&asked)? {
-            Ok(meant) => meant,
-            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        let resolved = match resolved::find(&asked)? {
+            Ok(resolved) => resolved,
+            Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
         let mut config: Value = serde_json::from_slice(&bytes).with_context(|| path.to_string())?;
         let root = root(host, &from, &mut config)?;
@@ -84,7 +84,7 @@ impl Bundle {
             root_kind: Some(RootKind::ReadOnly),
             told: Told::Bundle,
             user_namespace: Some(has_user_namespace(&config)),
-            ..meant.order(&asked, &name)
+            ..resolved.order(&asked, &name)
         };
         let preparation = super::prepared(host, &order)?;
         let state = nspawn::state_directory(&name);

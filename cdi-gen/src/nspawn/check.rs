@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::asked;
 use super::dropin::{self, EDITED, Present};
+use super::exec_start::{ExecStart, exec_start};
 use super::machine::{HostTree, Name, named_by};
 use super::sandbox::{confined, sandbox};
-use super::started::{Started, started};
-use super::{image, meant};
+use super::{image, resolved};
 use crate::output::{self, Status};
 use crate::specs::absolute;
 
@@ -75,11 +75,11 @@ impl Check {
             Ok(asked) => asked,
             Err(reason) => return Ok(output::usage(reason)),
         };
-        let meant = match meant::find(&asked)? {
-            Ok(meant) => meant,
-            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        let resolved = match resolved::find(&asked)? {
+            Ok(resolved) => resolved,
+            Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
-        let (mut findings, is_ready) = match nspawn::preview(&host, &meant.order(&asked, &name), sandbox) {
+        let (mut findings, is_ready) = match nspawn::preview(&host, &resolved.order(&asked, &name), sandbox) {
             Ok(decided) => (judge(&host, &decided, dropin.as_deref(), &mut notices)?, true),
             // What is missing is a finding; that nothing can be looked at is an error.
             Err(Failed::Missing(missing)) => (missing.told().into_iter().map(failure).collect(), false),
@@ -124,10 +124,10 @@ fn target(host: &Root, named: &str, typed: Asked) -> Result<Target> {
         });
     }
     let machine: Name = named.parse()?;
-    let started = started(host, &machine)?;
-    let mut unit = told(&started);
+    let exec_start = exec_start(host, &machine)?;
+    let mut unit = told(&exec_start);
     let Present::Ours { text, origin } = dropin::present(host, &machine)? else {
-        return Ok(Target { unit, ..target(machine.to_string(), started.complete(typed)) });
+        return Ok(Target { unit, ..target(machine.to_string(), exec_start.complete(typed)) });
     };
     let at_worst = match origin.as_ref().is_some_and(|origin| origin.required) {
         true => "will not start",
@@ -142,14 +142,14 @@ fn target(host: &Root, named: &str, typed: Asked) -> Result<Target> {
     };
     let asked = match origin {
         Some(origin) => {
-            if origin.unit != started {
+            if origin.unit != exec_start {
                 wants_enable("its unit starts it otherwise than when it was enabled");
             }
             typed.over(origin.asked)
         }
         None => {
             wants_enable(EDITED);
-            started.complete(typed)
+            exec_start.complete(typed)
         }
     };
     Ok(Target { name: machine.to_string(), asked, dropin: Some(text), unit, at_worst })
@@ -171,13 +171,13 @@ fn failure((what, remedy): (String, &str)) -> Finding {
     Finding { severity: Severity::Failure, what, remedy: remedy.to_owned() }
 }
 
-fn told(started: &Started) -> Vec<Finding> {
-    let blind = started.blind.iter();
-    blind
-        .map(|blind| Finding {
+fn told(exec_start: &ExecStart) -> Vec<Finding> {
+    let hidden = exec_start.hidden.iter();
+    hidden
+        .map(|hidden| Finding {
             severity: Severity::Failure,
-            what: blind.what.clone(),
-            remedy: blind.remedy.clone(),
+            what: hidden.what.clone(),
+            remedy: hidden.remedy.clone(),
         })
         .collect()
 }
@@ -192,7 +192,7 @@ fn judge(
     let policy = match dropin {
         None => None,
         Some(text) => {
-            Some(DevicePolicy { devices: dropin::devices_in(text), majors: meant::majors_of(host)? })
+            Some(DevicePolicy { devices: dropin::devices_in(text), majors: resolved::majors_of(host)? })
         }
     };
     let libraries = match &decided.machine.root {

@@ -10,8 +10,8 @@ use libgpuspec::root::{Durability, Kind};
 use oci_hook::machine::Asked;
 use serde::{Deserialize, Serialize};
 
+use super::exec_start::ExecStart;
 use super::machine::Name;
-use super::started::Started;
 
 /// Its name in the unit's directory.
 pub(crate) const NAME: &str = "50-gpuspec.conf";
@@ -32,7 +32,7 @@ pub(crate) struct Origin {
     pub(crate) asked: Asked,
     /// What its unit said when that was asked for.
     #[serde(default)]
-    pub(crate) unit: Started,
+    pub(crate) unit: ExecStart,
     pub(crate) hook: Utf8PathBuf,
     /// The machine does not start without its devices.
     pub(crate) required: bool,

@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::asked::absolute;
 use super::dropin::{self, Origin, Present};
+use super::exec_start::exec_start;
 use super::machine::{HostTree, Name};
 use super::sandbox::sandbox;
-use super::started::started;
-use super::{image, meant, systemd};
+use super::{image, resolved, systemd};
 use crate::hook;
 use crate::output::{self, Status};
 
@@ -57,8 +57,8 @@ impl Enable {
             Present::Nothing => !dropin::has_directory(&host, machine)?,
             Present::Ours { origin, .. } => origin.is_some_and(|origin| origin.made_directory),
         };
-        let unit = started(&host, machine)?;
-        unit.blind.iter().for_each(|blind| output::warning(&blind.to_string()));
+        let unit = exec_start(&host, machine)?;
+        unit.hidden.iter().for_each(|hidden| output::warning(&hidden.to_string()));
         let asked = unit.complete(absolute(self.asked.clone())?);
         let mut notices = Vec::new();
         // Once, where somebody waits: a start does not look into images.
@@ -67,24 +67,24 @@ impl Enable {
             Err(reason) => return Ok(output::usage(reason)),
         };
         output::notices(&notices);
-        let meant = match meant::find(&asked)? {
-            Ok(meant) => meant,
-            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        let resolved = match resolved::find(&asked)? {
+            Ok(resolved) => resolved,
+            Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
-        let (rules, notices) = meant.rules(&host)?;
+        let (rules, notices) = resolved.rules(&host)?;
         output::notices(&notices);
-        let (sources, _) = Sources::read(&host, &meant.edits, &[]);
-        if let Err(missing) = nspawn::all_there(&meant.edits, &sources) {
+        let (sources, _) = Sources::read(&host, &resolved.edits, &[]);
+        if let Err(missing) = nspawn::all_there(&resolved.edits, &sources) {
             output::warning(&missing.to_string());
         }
         let hook = hook::path(self.hook_path.as_deref(), PROGRAM)?;
         let (required, no_touch) = (self.required, self.no_touch);
         let origin = Origin { asked, unit, hook, required, no_touch, made_directory };
-        let text = dropin::text(machine, &origin, &rules, &fingerprint(&meant.edits)?)?;
+        let text = dropin::text(machine, &origin, &rules, &fingerprint(&resolved.edits)?)?;
         if self.dry_run {
             let path = machine.dropins("etc").join(dropin::NAME);
             let name = machine.to_string();
-            let order = meant.order(&origin.asked, &name);
+            let order = resolved.order(&origin.asked, &name);
             return output::text(&format!("# {path}\n{text}{}", at_start(&host, &order, no_touch)));
         }
         let path = dropin::write(&host, machine, &text)?;

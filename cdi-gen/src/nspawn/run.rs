@@ -18,12 +18,12 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::asked::Given;
-use super::command::{Command, Line};
 use super::image;
 use super::machine::named_by;
-use super::masked;
-use super::meant;
+use super::nspawn_options::{Command, Line};
+use super::resolved;
 use super::sandbox::sandbox;
+use super::settings_file;
 use super::systemd;
 use crate::output::{self, Status};
 use crate::specs::absolute;
@@ -90,26 +90,26 @@ impl Run {
             Err(reason) => return Ok(output::usage(reason)),
         };
         output::notices(&notices);
-        let meant = match meant::find(&asked)? {
-            Ok(meant) => meant,
-            Err(reasons) => return Ok(meant::refuse(&reasons)),
+        let resolved = match resolved::find(&asked)? {
+            Ok(resolved) => resolved,
+            Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
         let name = nspawn::name_of_run(std::process::id());
         let order = Order {
             root: Some(machine.root.clone()),
             // Its tree stays as it is.
             root_kind: Some(RootKind::ReadOnly),
-            user_namespace: Some(masked::user_namespace(&command, machine.settings.as_ref())),
-            ..meant.order(&asked, &name)
+            user_namespace: Some(settings_file::user_namespace(&command, machine.settings.as_ref())),
+            ..resolved.order(&asked, &name)
         };
         // From here on a signal is the machine's, and ends nothing here.
         let mut signals =
             Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM]).context("asking for signals")?;
         let preparation = super::prepared(&host, &order)?;
-        let booted = masked::command_line(&command, machine.settings.as_ref());
+        let booted = settings_file::command_line(&command, machine.settings.as_ref());
         let arguments = lines::arguments(&preparation, &nspawn::state_directory(&name), booted.as_deref());
         let ended = arguments.map_err(anyhow::Error::from).and_then(|arguments| {
-            let masked = masked::arguments(&command, machine.settings.as_ref(), &arguments);
+            let masked = settings_file::arguments(&command, machine.settings.as_ref(), &arguments);
             let mut nspawn = std::process::Command::new(PROGRAM);
             nspawn.args(&command.options).args(rules(&command, &preparation)).args(masked).args(arguments);
             if !command.words.is_empty() {

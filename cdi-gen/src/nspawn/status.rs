@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::bundle;
 use super::dropin::{self, EDITED, Origin, Present};
+use super::exec_start::exec_start;
 use super::machine::{HostTree, Name};
-use super::meant;
+use super::resolved;
 use super::sandbox::sandbox;
-use super::started::started;
 use crate::output::{self, Status};
 
 /// Says which machines have devices, and whether what `enable` wrote still fits them.
@@ -120,7 +120,7 @@ fn exists(host: &Root, machine: &Name, report: &Report) -> Result<bool> {
     if report.enabled || report.prepared || report.running || report.attached.is_some() {
         return Ok(true);
     }
-    let unit = started(host, machine)?;
+    let unit = exec_start(host, machine)?;
     let is_named = unit.directory.is_some() || unit.image.is_some() || !report.notices.is_empty();
     Ok(is_named || Machine::find(host, &report.machine).is_ok())
 }
@@ -158,18 +158,18 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
         report.notices.push(format!("{EDITED}: enable again"));
         return Ok(report);
     };
-    let unit = started(host, machine)?;
-    report.notices.extend(unit.blind.as_ref().map(ToString::to_string));
+    let unit = exec_start(host, machine)?;
+    report.notices.extend(unit.hidden.as_ref().map(ToString::to_string));
     report.changed = unit != origin.unit;
-    match meant::find(&origin.asked)? {
+    match resolved::find(&origin.asked)? {
         Err(reasons) => report.unresolved = reasons,
-        Ok(meant) => {
-            let (rules, notices) = meant.rules(host)?;
+        Ok(resolved) => {
+            let (rules, notices) = resolved.rules(host)?;
             let present = dropin::rules_in(&text);
             let missing = rules.iter().filter(|rule| !present.contains(&rule.to_string().as_str()));
             report.not_let_through = missing.flat_map(|rule| rule.names.clone()).collect();
             report.notices.extend(notices.into_iter().map(|notice| notice.0));
-            match nspawn::preview(host, &meant.order(&origin.asked, &report.machine), sandbox) {
+            match nspawn::preview(host, &resolved.order(&origin.asked, &report.machine), sandbox) {
                 Ok(Decided { preparation, notices, .. }) => {
                     report.notices.extend(notices.into_iter().map(|notice| notice.0));
                     report.given = Some(preparation);

@@ -17,14 +17,14 @@ use crate::output;
 const MAX_DEVICES: u64 = 256 << 10;
 
 /// What the asked for comes to.
-pub(crate) struct Meant {
+pub(crate) struct Resolved {
     pub(crate) edits: ContainerEdits,
     requests: Vec<Request>,
     unknown_hooks: Vec<String>,
 }
 
 /// The edits, or why there are none.
-pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Meant, Vec<String>>> {
+pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Resolved, Vec<String>>> {
     let asked = &asked.devices;
     let registry = Registry::unwatched(Root::open("/".into())?, &asked.spec_directories);
     let edits = match registry.resolve(&asked.names) {
@@ -35,7 +35,7 @@ pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Meant, Vec<Strin
     let unknown_hooks: Vec<String> = unknown_hooks.into_iter().map(oci_hook::name).collect();
     let refused = unknown_hooks.iter().filter(|name| !asked.allowed_hooks.contains(name));
     let refused: Vec<String> = refused.map(|name| Refused::Hook(name.clone()).to_string()).collect();
-    Ok(if refused.is_empty() { Ok(Meant { edits, requests, unknown_hooks }) } else { Err(refused) })
+    Ok(if refused.is_empty() { Ok(Resolved { edits, requests, unknown_hooks }) } else { Err(refused) })
 }
 
 /// Why a device does not resolve, and what helps where a spec of ours is not there.
@@ -49,7 +49,7 @@ fn told(reason: &Unresolved) -> String {
     }
 }
 
-impl Meant {
+impl Resolved {
     /// What is to be prepared for a machine of this name, by its settings but for what is asked for.
     pub(crate) fn order<'a>(&'a self, asked: &'a Asked, name: &'a str) -> Order<'a> {
         asked.order(name, &self.edits, &self.requests, &self.unknown_hooks)

@@ -3,7 +3,7 @@
 use libgpuspec::nspawn::SettingsFile;
 use libgpuspec::nspawn::settings_file::{self, Assignment, assignments, environment, is_no};
 
-use super::command::{Command, MOUNTS};
+use super::nspawn_options::{Command, MOUNTS};
 
 /// The file's mounts and variables as options, where `added` would hide them and the user's own do not anyway.
 pub(super) fn arguments(command: &Command, file: Option<&SettingsFile>, added: &[String]) -> Vec<String> {

@@ -12,9 +12,9 @@ use libgpuspec::root::Kind;
 use oci_hook::machine::Asked;
 use serde::{Deserialize, Serialize};
 
-use super::command::Command;
 use super::machine::Name;
-use super::masked;
+use super::nspawn_options::Command;
+use super::settings_file;
 
 const PROGRAM: &str = "systemd-nspawn";
 const TEMPLATE: &str = "systemd-nspawn@.service";
@@ -31,7 +31,7 @@ const MAX: u64 = 1 << 20;
 
 /// What the command line of a machine's unit says otherwise than its settings, or systemd's own unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Started {
+pub(crate) struct ExecStart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) directory: Option<Utf8PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,23 +43,23 @@ pub(crate) struct Started {
     pub(crate) read_only: bool,
     /// Why it would not see what is made ready for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) blind: Option<Blind>,
+    pub(crate) hidden: Option<Hidden>,
 }
 
 /// Why a machine would see nothing of its devices, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Blind {
+pub(crate) struct Hidden {
     pub(crate) what: String,
     pub(crate) remedy: String,
 }
 
-impl fmt::Display for Blind {
+impl fmt::Display for Hidden {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}; {}", self.what, self.remedy)
     }
 }
 
-impl Started {
+impl ExecStart {
     /// What is asked for with what the machine's unit says, where nothing else is asked for.
     pub(crate) fn complete(&self, asked: Asked) -> Asked {
         let said = Asked {
@@ -74,24 +74,24 @@ impl Started {
 }
 
 /// What the machine's unit says.
-pub(crate) fn started(host: &Root, machine: &Name) -> Result<Started> {
-    let Some(words) = command_line(host, machine)? else { return Ok(Started::default()) };
+pub(crate) fn exec_start(host: &Root, machine: &Name) -> Result<ExecStart> {
+    let Some(words) = command_line(host, machine)? else { return Ok(ExecStart::default()) };
     let command = Command::new(&words);
     let path = |path: &Option<String>| path.as_deref().map(|path| Utf8Path::new("/").join(path));
     // Of files that are trusted, which alone count here, none lies beside the root.
     let root = MachineRoot::Directory(Utf8PathBuf::from(format!("/var/lib/machines/{machine}")));
     let known = Machine::with_root(host, &machine.to_string(), root)?;
-    let has = masked::user_namespace(&command, known.settings.as_ref());
-    Ok(Started {
+    let has = settings_file::user_namespace(&command, known.settings.as_ref());
+    Ok(ExecStart {
         directory: path(&command.directory),
         image: path(&command.image),
         user_namespace: Some(has).filter(|has| *has != known.has_user_namespace()),
         read_only: command.is_passing,
-        blind: blind(&command),
+        hidden: hidden(&command),
     })
 }
 
-fn blind(command: &Command) -> Option<Blind> {
+fn hidden(command: &Command) -> Option<Hidden> {
     let what = match command.settings.as_deref() {
         Some("override") => return None,
         Some(word) if is_no(word) => {
@@ -103,7 +103,7 @@ fn blind(command: &Command) -> Option<Blind> {
         _ => return None,
     };
     let remedy = "write --settings=override there, or these options into its settings file";
-    Some(Blind { what: what.to_owned(), remedy: remedy.to_owned() })
+    Some(Hidden { what: what.to_owned(), remedy: remedy.to_owned() })
 }
 
 /// The words behind the program's name, if it is systemd-nspawn's.
