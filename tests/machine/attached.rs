@@ -19,6 +19,8 @@ const DEVICE: &str = "nvidia.com/gpu=all";
 const STATE: &str = "/run/gpuspec/nspawn/guest";
 /// What the machine's unit has been told.
 const GATE: &str = "/tmp/gate";
+/// Whether the machine's unit can be told nothing.
+const STUCK: &str = "/tmp/stuck";
 /// What a test of this file is to be instead: the machine, or the program that attaches to it.
 const LEADER: &str = "LIBGPUSPEC_LEADER";
 const WORK: &str = "LIBGPUSPEC_WORK";
@@ -116,6 +118,9 @@ fn works() {
     let host = Root::open("/".into()).unwrap();
     let gate = |_: &Grant, gate: Gate| match gate {
         Gate::Open => fs::write(GATE, "open").map_err(|error| error.to_string()),
+        Gate::Close(Alive::Yes) if Path::new(STUCK).exists() => {
+            Err("systemctl set-property: refused".to_owned())
+        }
         Gate::Close(Alive::Yes | Alive::No) => {
             // It may have been open or not.
             let _ = fs::remove_file(GATE);
@@ -201,6 +206,36 @@ fn a_machine_keeps_what_is_attached_until_it_is_detached_or_ends() {
     let ended = cleanup();
     assert_eq!(ended.status, Some(0));
     assert!(ended.stderr.contains("/tmp/gate: guest.service may still use"), "{}", ended.stderr);
+    running.place.assert_untouched("ended");
+}
+
+#[test]
+fn a_machine_whose_unit_cannot_be_told_counts_as_attached() {
+    if !is_private("attached::a_machine_whose_unit_cannot_be_told_counts_as_attached") {
+        return;
+    }
+    let mut running = Running::new();
+    assert_eq!(said(&mut running.work("attach")), (Some(0), String::new()));
+    fs::write(STUCK, "").unwrap();
+    let host = Root::open("/".into()).unwrap();
+    for verb in ["detach", "detach", "attach"] {
+        let (status, told) = said(&mut running.work(verb));
+        let has = ["set-property: refused", "may still use", "`cdi-gen nspawn detach guest` again"];
+        assert!(status == Some(1) && has.iter().all(|text| told.contains(text)), "{verb}: {status:?} {told}");
+        assert!(Path::new(GATE).exists(), "{verb}");
+        assert_eq!(attach::attached(&host, "guest").unwrap(), Some(vec![DEVICE.to_owned()]), "{verb}");
+        assert!(!running.path("/dev/nvidia0").exists(), "{verb}: its mounts");
+    }
+    fs::remove_file(STUCK).unwrap();
+    assert_eq!(said(&mut running.work("detach")), (Some(0), String::new()));
+    running.assert_detached("detached");
+
+    assert_eq!(said(&mut running.work("attach")), (Some(0), String::new()));
+    fs::write(STUCK, "").unwrap();
+    assert_eq!(said(&mut running.work("detach")).0, Some(1));
+    running.stop();
+    // One that has ended uses nothing.
+    assert_eq!(said(&mut running.work("detach")), (Some(0), String::new()));
     running.place.assert_untouched("ended");
 }
 

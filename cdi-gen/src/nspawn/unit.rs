@@ -11,7 +11,7 @@ use libgpuspec::Root;
 use libgpuspec::nspawn::attach::{Alive, Gate, Grant};
 use libgpuspec::render::nspawn::devices::{DeviceRule, assigned, assignment};
 use libgpuspec::render::nspawn::dropin;
-use libgpuspec::root::Durability;
+use libgpuspec::root::Attributes;
 
 use super::machine::Name;
 
@@ -64,8 +64,7 @@ impl Unit<'_> {
                 &own,
                 &arguments,
             )?;
-            let directory = self.host.make_directory(&self.dropins())?;
-            directory.replace_file(AT_STOP, text.as_bytes(), 0o644, None, Durability::Lazy)?;
+            self.write(&self.dropins().join(AT_STOP), &text)?;
             systemctl(&["daemon-reload"])?;
         }
         match grant.rules.is_empty() {
@@ -154,14 +153,16 @@ impl Unit<'_> {
 
     fn write(&self, path: &Utf8Path, text: &str) -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, times: None };
         let directory = self.host.make_directory(parent)?;
-        Ok(directory.replace_file(name, text.as_bytes(), 0o644, None, Durability::Lazy)?)
+        Ok(directory.put(name, &temporary(name), text.as_bytes(), &attributes)?)
     }
 
-    /// Removes a file, and its directory where it was the last.
+    /// Removes a file with what a killed writer of it has left, and its directory where it was the last.
     fn remove(&self, path: &Utf8Path) -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let Some(directory) = self.host.directory(parent)? else { return Ok(()) };
+        directory.remove(&temporary(name))?;
         directory.remove(name)?;
         if let (Some(above), Some(name)) = (parent.parent(), parent.file_name())
             && let Some(above) = self.host.directory(above)?
@@ -170,6 +171,11 @@ impl Unit<'_> {
         }
         Ok(())
     }
+}
+
+/// The name under which a file is written; systemd takes it for none of its own.
+fn temporary(name: &str) -> String {
+    format!(".{name}.gpuspec")
 }
 
 /// The rules without those of the grant, and with what the unit had for the same devices.

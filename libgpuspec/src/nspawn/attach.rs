@@ -80,7 +80,7 @@ pub enum Detached {
     Prepared,
 }
 
-/// Attaches devices to a machine that runs; whatever fails, nothing of it is left.
+/// Attaches devices to a machine that runs; whatever fails, nothing of it is left, or it is told what is.
 ///
 /// What an attachment that was cut short has left is taken back first. After [`Error::Lost`] the caller is to end its
 /// process: what was done is taken back by the next attachment or detachment.
@@ -151,6 +151,8 @@ pub fn attached(host: &Root, machine: &str) -> Result<Option<Vec<String>>> {
 }
 
 /// Takes back what was attached to a machine, which may have ended; [`Error::Lost`] is as for [`attach`].
+///
+/// A machine that runs and whose unit could not be told stays attached, by an error; the next detachment tries again.
 pub fn detach(
     host: &Root,
     machine: &str,
@@ -225,12 +227,22 @@ fn take_back(
         notices.extend(state.earlier().and_then(|earlier| record.rewrite(earlier)).err().map(Notice::from));
     }
     let alive = if Leader::again(&record.leader).is_some() { Alive::Yes } else { Alive::No };
-    if let Some(grant) = &record.grant {
-        notices.extend(gate(grant, Gate::Close(alive)).err().map(Notice));
-    }
+    let closed = record.grant.as_ref().map_or(Ok(()), |grant| gate(grant, Gate::Close(alive)));
     notices.extend(record.take_out(was_done)?);
+    match (closed, alive) {
+        (Err(reason), Alive::Yes) => return Err(still_open(state.name(), &reason)),
+        (closed, _) => notices.extend(closed.err().map(Notice)),
+    }
     state.remove()?;
     Ok(alive)
+}
+
+/// While the machine may use them it counts as one that has them.
+fn still_open(machine: &str, reason: &str) -> Error {
+    Error::Machine(format!(
+        "{reason}: {machine} may still use the devices, and counts as having them; `cdi-gen nspawn detach {machine}` again, \
+         or stop it"
+    ))
 }
 
 fn decide(

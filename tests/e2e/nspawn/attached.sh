@@ -120,6 +120,25 @@ killed_half_way() {
   without guest "$(unit guest)"
 }
 
+# While the unit's rules are open the machine counts as attached; a killed writer's file goes too.
+unit_cannot_be_told() {
+  local dropins
+  dropins=/run/systemd/system/$(unit guest).d
+  attach guest --device nvidia.com/gpu=all
+  printf '#!/bin/sh\nexit 1\n' >/run/stub/systemctl
+  local status=0
+  PATH="/run/stub:$PATH" detach guest >/run/said 2>&1 || status=$?
+  echo $status | equal status 1
+  holds 'may still use the devices' </run/said
+  cdi-gen nspawn status guest 2>&1 | holds 'attached'
+  allowed guest | holds '/dev/char/195:0 rw'
+  [ -e "$dropins/40-gpuspec-attached.conf" ]
+  echo x >"$dropins/.40-gpuspec-attached.conf.gpuspec"
+  detach guest
+  without guest "$(unit guest)"
+  [ ! -e "$dropins/.40-gpuspec-attached.conf.gpuspec" ]
+}
+
 # A machine that would have things made where they stay: its /dev/dri leads to its own /etc.
 link_to_what_stays() {
   in_machine guest ln -s /etc /dev/dri
@@ -233,6 +252,7 @@ checks_attached() {
   check 'A22: who asks twice is told' asked_twice
   check 'A22: detach takes all back' detach_takes_all_back
   check 'A22: killed half-way, it is taken back by the next' killed_half_way
+  check 'A22: a unit that cannot be told leaves it attached' unit_cannot_be_told
   check 'A22: a link of the machine leads to nothing that stays' link_to_what_stays
   check 'A22: by the first process alone, no cgroup is opened' by_its_first_process_alone
   check 'A22: a stop takes all back' stop_takes_all_back
