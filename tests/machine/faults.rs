@@ -233,14 +233,87 @@ fn a_full_disk_lets_nothing_half_done() {
     place.begin_again();
     assert_eq!(prepare(&["--loader=cache"]).status, Some(0));
     // Full while it runs: what was there before has to fit again.
-    let fill = "dd if=/dev/zero of=\"$0\"/full bs=1 count=1 2>/dev/null; dd if=/dev/zero of=\"$0\"/full bs=4k 2>/dev/null || :";
-    assert!(Command::new("sh").args(["-euc", fill]).arg(&disk).status().unwrap().success());
+    assert!(Command::new("sh").args(["-euc", FILL]).arg(&disk).status().unwrap().success());
     let ended = cleanup();
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
     assert_eq!(crate::place::mounts(), mounts);
     std::fs::remove_file(disk.join("full")).unwrap();
     let without_top = |lines: Vec<String>| lines[1..].to_vec();
     assert_eq!(without_top(place.state()), without_top(place.before().to_vec()));
+}
+
+/// The directory of a user's settings files on a disk of its own, which somebody else fills while the machine runs.
+const SETTINGS: &str = "/etc/systemd/nspawn/guest.nspawn";
+const USERS: &str = "[Exec]\nEnvironment=A=1\n";
+const FILL: &str = "dd if=/dev/zero of=\"$0\"/full bs=1 count=1 2>/dev/null; dd if=/dev/zero of=\"$0\"/full bs=4k 2>/dev/null || :";
+
+fn small_disk() {
+    let script = "umount -n /etc/systemd/nspawn 2>/dev/null || :; mount -n -t tmpfs -o mode=0755,size=64k s /etc/systemd/nspawn";
+    assert!(Command::new("sh").args(["-euc", script]).status().unwrap().success());
+    std::fs::write(SETTINGS, USERS).unwrap();
+}
+
+fn fill() {
+    assert!(Command::new("sh").args(["-euc", FILL, "/etc/systemd/nspawn"]).status().unwrap().success());
+}
+
+#[test]
+fn a_users_settings_are_on_a_full_disk_at_any_time() {
+    if !is_private("faults::a_users_settings_are_on_a_full_disk_at_any_time") || !can_trace() {
+        return;
+    }
+    let place = Place::new(DEBIAN);
+    let is_there = |when: &str| {
+        let text = std::fs::read_to_string(SETTINGS).unwrap_or_default();
+        assert!(text.starts_with(USERS), "{when}: {text:?}");
+    };
+    let is_back = |when: &str| {
+        assert_eq!(std::fs::read_to_string(SETTINGS).unwrap_or_default(), USERS, "{when}");
+        let left = files("/etc/systemd/nspawn".as_ref());
+        assert!(
+            left.iter().all(|path| path.ends_with("guest.nspawn") || path.ends_with("full")),
+            "{when}: {left:?}"
+        );
+    };
+    small_disk();
+    fill();
+    assert_eq!(prepare(&[]).status, Some(85));
+    is_back("refused");
+    let before = || {
+        small_disk();
+        assert_eq!(prepare(&[]).status, Some(0));
+        fill();
+    };
+    let after = |when: &str| {
+        is_there(when);
+        let ended = cleanup();
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{when}");
+        is_back(when);
+    };
+    let killed = killed_everywhere(&CLEANUP, &Watched::everywhere(), before, after);
+    assert!(killed > 9, "only {killed}");
+
+    // Changed by the user meanwhile, it cannot be written anew: all is kept, and the next tries again.
+    before();
+    std::fs::remove_file("/etc/systemd/nspawn/full").unwrap();
+    std::fs::remove_file("/etc/systemd/nspawn/.guest.nspawn.gpuspec").unwrap();
+    let with = std::fs::read_to_string(SETTINGS).unwrap();
+    std::fs::write(SETTINGS, format!("{USERS}# {}\n{}", "x".repeat(5000), with.strip_prefix(USERS).unwrap()))
+        .unwrap();
+    fill();
+    let ended = cleanup();
+    let told = ["guest.nspawn", "its next start or stop takes it back"];
+    assert!(ended.status != Some(0) && told.iter().all(|text| ended.stderr.contains(text)), "{ended:?}");
+    is_there("kept");
+    assert!(std::path::Path::new("/run/gpuspec/nspawn/guest/manifest.json").exists());
+    assert_eq!(prepare(&[]).status, Some(85));
+    is_there("refused");
+    std::fs::remove_file("/etc/systemd/nspawn/full").unwrap();
+    assert_eq!(cleanup().status, Some(0));
+    let text = std::fs::read_to_string(SETTINGS).unwrap();
+    assert!(text.starts_with(USERS) && text.ends_with("x\n"), "{text}");
+    assert!(Command::new("umount").args(["-n", "/etc/systemd/nspawn"]).status().unwrap().success());
+    place.assert_untouched("at last");
 }
 
 #[test]

@@ -3,8 +3,6 @@
 //! A change is known whole before it is made, so that it can be taken back however far it got. What somebody
 //! else has changed meanwhile keeps that: only what is ours leaves it ([`Sort::rest`]).
 
-use std::io::ErrorKind;
-
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
@@ -97,16 +95,12 @@ impl Changes {
         for change in &self.files {
             let (directory, name) = change.place(root)?;
             // As a power cut left it.
-            change.bring_back(&directory, name)?;
+            if let Some(before) = &change.before {
+                bring_back(&directory, name, &before.bytes)?;
+            }
             let new = Attributes { mode: 0o644, uid: owner.0, gid: owner.1, times: None };
             let old = change.before.as_ref().map(|before| Attributes { times: None, ..before.attributes });
-            let (temporary, attributes) = (temporary(name), old.unwrap_or(new));
-            match change.sort {
-                Sort::Cache => directory.put_aside(name, &temporary, &change.after, &attributes)?,
-                Sort::List | Sort::Configuration | Sort::Settings => {
-                    directory.put(name, &temporary, &change.after, &attributes)?;
-                }
-            }
+            directory.put_aside(name, &temporary(name), &change.after, &old.unwrap_or(new))?;
         }
         Ok(())
     }
@@ -130,17 +124,30 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes back whatever of the changes was made; what cannot be is told.
-    pub(super) fn take_back(&self, root: &Root) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        for change in self.files.iter().rev() {
-            notices.extend(change.take_back(root).err().map(Notice::from));
-        }
-        for place in self.places.iter().rev().filter(|place| place.before.is_none()) {
-            notices.extend(remove_directory(root, &place.path).err().map(Notice::from));
-        }
-        notices.extend(self.keep_times(root).into_iter().map(Notice::from));
-        notices
+    /// Takes back whatever of the changes was made.
+    pub(super) fn take_back(&self, root: &Root) -> Left {
+        let files = self.files.iter().rev().filter_map(|change| change.take_back(root).err()).collect();
+        let made = self.places.iter().rev().filter(|place| place.before.is_none());
+        let mut places: Vec<Error> =
+            made.filter_map(|place| remove_directory(root, &place.path).err()).collect();
+        places.extend(self.keep_times(root));
+        Left { files, places }
+    }
+}
+
+/// Why something could not be taken back.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Files that have something of ours still; none of their own is lost.
+    pub(super) files: Vec<Error>,
+    /// Directories, and their times.
+    pub(super) places: Vec<Error>,
+}
+
+impl Left {
+    /// All of it, told.
+    pub(super) fn notices(self) -> impl Iterator<Item = Notice> {
+        self.files.into_iter().chain(self.places).map(Notice::from)
     }
 }
 
@@ -169,31 +176,19 @@ impl Change {
         let done = match self.fate(now.as_deref()) {
             Fate::Stays => Ok(()),
             Fate::Goes => directory.remove(name),
-            Fate::Returns(_) if self.bring_back(&directory, name)? => Ok(()),
+            Fate::Returns(before) if bring_back(&directory, name, &before.bytes)? => Ok(()),
             Fate::Returns(before) => {
                 // systemd-nspawn may have given the whole tree to the users of a namespace since.
                 let now = directory.attributes(name)?.unwrap_or(before.attributes);
                 let attributes = Attributes { times: before.attributes.times, ..now };
-                put_back(&directory, name, &before.bytes, &attributes)
+                directory.put(name, &temporary(name), &before.bytes, &attributes)
             }
             Fate::Shrinks(bytes) => match directory.attributes(name)? {
-                Some(attributes) => put_back(&directory, name, &bytes, &attributes),
+                Some(attributes) => directory.put(name, &temporary(name), &bytes, &attributes),
                 None => Ok(()),
             },
         };
         done.and(directory.remove(&temporary(name)))
-    }
-
-    /// Gives the file that was put aside its name again, if it is still what it was: with all that is its own.
-    fn bring_back(&self, directory: &Directory, name: &str) -> Result<bool> {
-        let aside = temporary(name);
-        // Whoever runs in the machine may have made anything of it.
-        let kept = directory.read(&aside, ldcache::MAX_SIZE).ok().flatten();
-        let is_it = kept.is_some() && kept.as_ref() == self.before.as_ref().map(|before| &before.bytes);
-        if is_it {
-            directory.rename(&aside, name)?;
-        }
-        Ok(is_it)
     }
 
     /// What becomes of the file that reads so now.
@@ -213,27 +208,22 @@ impl Change {
     }
 }
 
-/// A full disk has no room for two, and the one that is there is to go.
-fn put_back(directory: &Directory, name: &str, bytes: &[u8], attributes: &Attributes) -> Result<()> {
-    let put = || directory.put(name, &temporary(name), bytes, attributes);
-    put().or_else(|error| {
-        if !is_no_space(&error) {
-            return Err(error);
-        }
-        directory.remove(name)?;
-        put()
-    })
+/// Gives the file that was put aside its name again, if it still has these bytes: with all that is its own, and where there
+/// is no room for another. There is a file of that name at any time.
+pub(super) fn bring_back(directory: &Directory, name: &str, bytes: &[u8]) -> Result<bool> {
+    let aside = temporary(name);
+    // Whoever runs in the machine may have made anything of it.
+    let is_it = directory.read(&aside, ldcache::MAX_SIZE).is_ok_and(|kept| kept.as_deref() == Some(bytes));
+    if is_it {
+        directory.rename(&aside, name)?;
+    }
+    Ok(is_it)
 }
 
 /// The name under which a file is written, and the one that it replaces is kept: always the same, so that what a
 /// killed writer leaves is found.
 pub(super) fn temporary(name: &str) -> String {
     format!(".{name}.gpuspec")
-}
-
-fn is_no_space(error: &Error) -> bool {
-    let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
-    matches!(error, Error::Io { source, .. } if full.contains(&source.kind()))
 }
 
 /// What becomes of a changed file.

@@ -9,13 +9,14 @@ use super::sandbox::{Sandbox, confined};
 use super::state::{State, check_state_name, state_directory};
 use super::{attach, loader, settings};
 use crate::apply::container;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::{Notice, Root};
 
 /// Takes back what is there of a machine's preparation; nothing to be there is no error.
 ///
 /// What cannot be taken back, in a tree that is gone for example, is told: it is no reason to leave the rest. A machine
-/// that runs with devices attached keeps them, by an error.
+/// that runs with devices attached keeps them, by an error; so does one whose settings file could not be taken back keep
+/// its state, for the next.
 pub fn cleanup(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
     check_state_name(machine)?;
     let state = match State::open(host, machine) {
@@ -39,7 +40,7 @@ fn forget(host: &Root, machine: &str, sandbox: Sandbox) -> Result<Vec<Notice>> {
         return Ok(Vec::new());
     };
     let root = container::open(&host.outside(&path))?;
-    confined(sandbox, root, |root| Ok(loader::left_behind(root)?.take_back(root)))?
+    confined(sandbox, root, |root| Ok(loader::left_behind(root)?.take_back(root).notices().collect()))?
 }
 
 /// The same for whoever has the state. A block of ours in a settings file goes in any case: what it names is no more.
@@ -53,7 +54,7 @@ fn take_back_state(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
     let Some(earlier) = state.earlier()? else { return Ok(Vec::new()) };
     let mut notices: Vec<Notice> = attach::ended(state, &earlier)?.into_iter().collect();
     match Manifest::read(&earlier) {
-        Ok(Some(manifest)) => notices.extend(undo(&earlier, manifest, sandbox)),
+        Ok(Some(manifest)) => notices.extend(undo(&earlier, manifest, sandbox, state.name())?),
         Ok(None) => {}
         Err(error) => notices.push(error.into()),
     }
@@ -62,7 +63,7 @@ fn take_back_state(state: &State<'_>, sandbox: Sandbox) -> Result<Vec<Notice>> {
     Ok(notices)
 }
 
-fn undo(state: &Root, mut manifest: Manifest, sandbox: Sandbox) -> Vec<Notice> {
+fn undo(state: &Root, mut manifest: Manifest, sandbox: Sandbox, machine: &str) -> Result<Vec<Notice>> {
     let mut notices = Vec::new();
     if manifest.done {
         for tree in &mut manifest.trees {
@@ -84,13 +85,30 @@ fn undo(state: &Root, mut manifest: Manifest, sandbox: Sandbox) -> Vec<Notice> {
         });
         notices.extend(written.err().map(Notice::from));
     }
+    let mut kept = Vec::new();
     for tree in manifest.trees.iter().rev() {
         match tree.with(sandbox, |root, changes| changes.take_back(root)) {
-            Ok(told) => notices.extend(told.into_iter().flatten()),
+            Ok(left) => {
+                let mut left = left.unwrap_or_default();
+                if tree.whose == Whose::Host {
+                    kept.append(&mut left.files);
+                }
+                notices.extend(left.notices());
+            }
             Err(error) => notices.push(error.into()),
         }
     }
-    notices
+    if kept.is_empty() { Ok(notices) } else { Err(still_ours(machine, &kept, &notices)) }
+}
+
+/// What of this host's files has something of ours still, and why.
+fn still_ours(machine: &str, kept: &[Error], notices: &[Notice]) -> Error {
+    let reasons = kept.iter().map(|error| chain(error)).chain(notices.iter().map(ToString::to_string));
+    let reasons: Vec<String> = reasons.collect();
+    Error::Machine(format!(
+        "{}: not as it was before {machine} was prepared; once that is remedied, its next start or stop takes it back",
+        reasons.join("; ")
+    ))
 }
 
 impl Tree {

@@ -78,7 +78,7 @@ pub(super) fn left_behind(root: &Root) -> Result<Changes> {
     ];
     for (path, sort) in files {
         let Some(now) = present(root, &path, sort)? else { continue };
-        let rest = match own_rest(sort, &now.bytes) {
+        let rest = match own_rest(root, &path, sort, &now.bytes)? {
             Some(rest) => rest,
             // What the machine made anew since; the one that was put aside is of no more use.
             None if is_aside(root, &path)? => now.bytes.clone(),
@@ -100,7 +100,7 @@ fn is_aside(root: &Root, path: &Utf8Path) -> Result<bool> {
 /// A file as the machine left it, if it is there.
 fn before(root: &Root, path: &Utf8Path, sort: Sort) -> Result<Option<Before>> {
     let Some(now) = present(root, path, sort)? else { return Ok(None) };
-    Ok(match own_rest(sort, &now.bytes) {
+    Ok(match own_rest(root, path, sort, &now.bytes)? {
         Some(rest) if rest.is_empty() => None,
         Some(rest) => Some(Before { bytes: rest, ..now }),
         None => Some(now),
@@ -117,10 +117,17 @@ fn present(root: &Root, path: &Utf8Path, sort: Sort) -> Result<Option<Before>> {
 }
 
 /// What is the machine's of a file that has something of ours in it.
-fn own_rest(sort: Sort, bytes: &[u8]) -> Option<Vec<u8>> {
-    match sort {
+fn own_rest(root: &Root, path: &Utf8Path, sort: Sort, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    Ok(match sort {
         Sort::Cache | Sort::List => sort.rest(bytes),
-        // The line that includes the lists is the distribution's own as a rule.
-        Sort::Configuration | Sort::Settings => None,
-    }
+        // The line that includes the lists is the distribution's own as a rule, unless one without it was put aside.
+        Sort::Configuration => sort.rest(bytes).filter(|rest| aside(root, path).as_ref() == Some(rest)),
+        Sort::Settings => None,
+    })
+}
+
+/// The bytes that were put aside for a file.
+fn aside(root: &Root, path: &Utf8Path) -> Option<Vec<u8>> {
+    let directory = root.directory(path.parent()?).ok().flatten()?;
+    directory.read(&temporary(path.file_name()?), MAX_CONF).ok().flatten()
 }

@@ -2,7 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::changes::{Before, Change, Changes, Sort, temporary};
+use super::changes::{Before, Change, Changes, Sort, bring_back, temporary};
 use super::machine::{MAX_SETTINGS, Machine, SETTINGS, settings_name};
 use super::manifest::{Tree, Whose};
 use super::settings_file;
@@ -89,6 +89,8 @@ pub fn remove_block(host: &Root, machine: &str) -> Result<Vec<Utf8PathBuf>> {
         let own = settings_file::without_block(&bytes);
         match own.is_empty() && place.starts_with(RUN) {
             true => directory.remove(&name)?,
+            // As a power cut left it.
+            false if bring_back(&directory, &name, &own)? => {}
             false => {
                 directory.put(&name, &temporary(&name), &own, &Attributes { times: None, ..attributes })?
             }
