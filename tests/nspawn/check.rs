@@ -46,6 +46,29 @@ fn nspawn(tree: &Tree, words: &str) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
+/// As its start would fail.
+#[test]
+fn a_loader_that_cannot_be_told_is_a_failure() {
+    for (made, text) in [
+        ("etc/ld.so.conf.d/00-gpuspec.conf", "/etc/ld.so.conf.d/00-gpuspec.conf"),
+        ("etc/.ld.so.cache.gpuspec", "/etc/ld.so.cache: .ld.so.cache.gpuspec is a directory"),
+    ] {
+        let tree = place();
+        fs::create_dir_all(tree.path().join("m").join(made)).unwrap();
+        let check = |words: &str| {
+            nspawn(&tree, &format!("check HERE/m --spec-dir HERE/cdi --device v.com/c=old {words}"))
+        };
+        let (status, stdout, stderr) = check("--loader cache");
+        assert!(
+            status == Some(5) && stdout.starts_with("failure: ") && stdout.contains(text),
+            "{made}: {stdout}{stderr}"
+        );
+        assert!(stdout.ends_with("/m: cannot be given its devices now\n"), "{stdout}");
+        let (status, stdout, stderr) = check("--loader overlay");
+        assert_eq!(status, Some(0), "{made}: {stdout}{stderr}");
+    }
+}
+
 #[test]
 fn a_machine_is_judged_before_it_is_started() {
     let tree = place();

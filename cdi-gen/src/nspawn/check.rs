@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, anyhow, bail};
 use camino::Utf8Path;
 use clap::Args;
+use libgpuspec::error::chain;
 use libgpuspec::nspawn::findings::{Checked, DevicePolicy, Finding, Severity, check};
 use libgpuspec::nspawn::{self, Decided, Failed, Machine, MachineRoot, guest};
 use libgpuspec::root::Kind;
@@ -83,6 +84,7 @@ impl Check {
             Ok(decided) => (judge(&host, &decided, dropin.as_deref(), &mut notices)?, true),
             // What is missing is a finding; that nothing can be looked at is an error.
             Err(Failed::Missing(missing)) => (missing.told().into_iter().map(failure).collect(), false),
+            Err(Failed::Step(error)) => (vec![failure((chain(&error), UNCHANGEABLE))], false),
             Err(error) => return Err(error.into()),
         };
         findings.extend(unit);
@@ -166,6 +168,10 @@ struct Target {
     /// What comes of a start for which it cannot be made ready.
     at_worst: &'static str,
 }
+
+/// What helps where a file of the machine's cannot be changed.
+const UNCHANGEABLE: &str =
+    "run ldconfig in the machine if it is its cache, else take away what is there; or --loader overlay";
 
 fn failure((what, remedy): (String, &str)) -> Finding {
     Finding { severity: Severity::Failure, what, remedy: remedy.to_owned() }

@@ -6,7 +6,7 @@ use std::fmt;
 use camino::Utf8Path;
 use serde::Serialize;
 
-use super::guest::{Cache, Guest, Layout, Libc};
+use super::guest::{Guest, Libc};
 use super::sources::{Object, Source, Sources};
 use super::{Content, Loader, Node, NodeKind, Preparation};
 use crate::ldcache::Abi;
@@ -213,7 +213,6 @@ fn missing(checked: &Checked<'_>, path: &Utf8Path, abi: Abi, object: &Object) ->
 }
 
 fn loader(checked: &Checked<'_>) -> Option<Finding> {
-    let unusable = checked.guest.cache == Cache::Unusable && checked.guest.layout == Layout::Directories;
     match &checked.preparation.loader {
         Loader::Environment => Some(finding(
             Severity::Warning,
@@ -231,11 +230,6 @@ fn loader(checked: &Checked<'_>) -> Option<Finding> {
             };
             Some(finding(Severity::Note, what, remedy))
         }
-        Loader::Cache(_) if unusable => Some(finding(
-            Severity::Failure,
-            "/etc/ld.so.cache of the machine cannot be extended",
-            "run ldconfig in the machine, or --loader overlay",
-        )),
         Loader::Cache(_) | Loader::Nothing => None,
     }
 }

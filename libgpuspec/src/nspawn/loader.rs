@@ -58,6 +58,13 @@ impl Changes {
         let bytes = before.as_ref().map(|before| before.bytes.as_slice());
         match after(bytes)? {
             Some(after) if Some(after.as_slice()) != bytes => {
+                if kind_aside(root, path)? == Some(Kind::Directory) {
+                    let reason = format!(
+                        "{} is a directory, and it is to be put aside there",
+                        temporary(path.file_name().unwrap_or_default())
+                    );
+                    return Err(Error::Format { path: root.outside(path), reason });
+                }
                 self.files.push(Change { path: path.to_owned(), sort, before, after });
             }
             _ => {}
@@ -81,7 +88,7 @@ pub(super) fn left_behind(root: &Root) -> Result<Changes> {
         let rest = match own_rest(root, &path, sort, &now.bytes)? {
             Some(rest) => rest,
             // What the machine made anew since; the one that was put aside is of no more use.
-            None if is_aside(root, &path)? => now.bytes.clone(),
+            None if kind_aside(root, &path)? == Some(Kind::File) => now.bytes.clone(),
             None => continue,
         };
         let before = (!rest.is_empty()).then_some(Before { bytes: rest, attributes: now.attributes });
@@ -90,11 +97,11 @@ pub(super) fn left_behind(root: &Root) -> Result<Changes> {
     Ok(changes)
 }
 
-/// Whether a file of ours is beside this one, under the name for that.
-fn is_aside(root: &Root, path: &Utf8Path) -> Result<bool> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
+/// What is beside this file under the name for one of ours.
+fn kind_aside(root: &Root, path: &Utf8Path) -> Result<Option<Kind>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
     let aside = root.directory(parent)?.map(|parent| parent.entry(&temporary(name))).transpose()?.flatten();
-    Ok(aside.is_some_and(|aside| aside.kind == Kind::File))
+    Ok(aside.map(|aside| aside.kind))
 }
 
 /// A file as the machine left it, if it is there.

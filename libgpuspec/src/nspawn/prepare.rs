@@ -87,8 +87,8 @@ pub fn prepare(
     check_state_name(order.machine).map_err(Failed::Machine)?;
     let state = State::open(host, order.machine)?;
     notices.extend(take_back(&state, sandbox)?);
-    let done = preview(host, order, sandbox).and_then(|decided| {
-        let done = carry_out(host, &state, &decided, order, sandbox);
+    let done = preview(host, order, sandbox).and_then(|mut decided| {
+        let done = carry_out(host, &state, &mut decided, order, sandbox);
         if done.is_err() {
             let back = take_back(&state, sandbox);
             notices.extend(back.unwrap_or_else(|error| vec![error.into()]));
@@ -118,6 +118,8 @@ pub struct Decided {
     pub preparation: Preparation,
     /// What was odd.
     pub notices: Vec<Notice>,
+    /// What its loader is told in its tree.
+    changes: Option<Tree>,
 }
 
 /// All that [`prepare`] knows before it does anything; nothing is done.
@@ -136,7 +138,14 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
         allowed_hooks: order.allowed_hooks.to_vec(),
     };
     let (sources, preparation) = planned(host, order, &guest, &options, &mut notices)?;
-    Ok(Decided { machine, guest, sources, user_namespace: options.user_namespace, preparation, notices })
+    let changes = match (&preparation.loader, &machine.root) {
+        (Loader::Cache(libraries), MachineRoot::Directory(path)) => {
+            Some(guest_changes(host, path, libraries.clone(), sandbox)?)
+        }
+        (Loader::Cache(_) | Loader::Overlay(_) | Loader::Environment | Loader::Nothing, _) => None,
+    };
+    let user_namespace = options.user_namespace;
+    Ok(Decided { machine, guest, sources, user_namespace, preparation, notices, changes })
 }
 
 /// What this host has of what is ordered, and what a guest is given of it.
@@ -181,21 +190,14 @@ fn guest_root(host: &Root, path: &Utf8Path) -> Result<Root> {
 fn carry_out(
     host: &Root,
     state: &State<'_>,
-    decided: &Decided,
+    decided: &mut Decided,
     order: &Order<'_>,
     sandbox: Sandbox,
 ) -> Result<Option<Notice>> {
-    let Decided { machine, preparation, .. } = decided;
+    let Decided { machine, preparation, changes, .. } = decided;
     let unwritable = |error: crate::render::nspawn::Unwritable| Error::Machine(error.to_string());
     let text = lines(preparation, &state.path(), &settings::base(machine)).map_err(unwritable)?;
-    let mut trees = Vec::new();
-    let libraries = match (&preparation.loader, &machine.root) {
-        (Loader::Cache(libraries), MachineRoot::Directory(path)) => Some((libraries, path)),
-        (Loader::Cache(_) | Loader::Overlay(_) | Loader::Environment | Loader::Nothing, _) => None,
-    };
-    if let Some((libraries, path)) = libraries {
-        trees.push(guest_changes(host, path, libraries.clone(), sandbox)?);
-    }
+    let mut trees: Vec<Tree> = changes.take().into_iter().collect();
     if order.told == Told::Settings(SettingsPlace::Shared) {
         trees.push(settings::change(host, machine, &text)?);
     }

@@ -50,7 +50,7 @@ no_group() {
 no_cache() {
   echo 'not a cache' >"$MACHINES/guest/etc/ld.so.cache"
   says 0 'ld\.so\.cache: no loader cache of a format known here' check_of guest
-  says 5 'failure: .*ld\.so\.cache of the machine cannot be extended; run ldconfig' check_of guest --loader cache
+  says 5 'failure: .*/etc/ld\.so\.cache: .*; run ldconfig' check_of guest --loader cache
 }
 
 no_library() {
