@@ -35,9 +35,10 @@ use crate::error::{Error, Result};
 
 pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
-pub use mountinfo::Peers;
-pub use times::{Attributes, Times};
-pub use view::{Views, view};
+pub(crate) use mountinfo::Peers;
+pub(crate) use times::Attributes;
+pub(crate) use view::Views;
+pub use view::view;
 pub use watch::{Changes, Stamp, Watch};
 
 /// Most entries of one directory, more being an error; ten times the largest library directory seen.

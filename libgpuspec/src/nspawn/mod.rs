@@ -46,7 +46,7 @@ pub use guest::Guest;
 pub use machine::{Machine, MachineRoot, SettingsFile};
 pub use missing::{Missing, all_there};
 pub use options::{LoaderKind, Options, Refused, RootKind, UnknownLoader, Wanted};
-pub use places::Places;
+pub(crate) use places::Places;
 pub use plan::plan;
 pub use preparation::{Bind, BindSource, Content, Farm, Loader, Node, NodeKind, Preparation, TreeEntry, Way};
 pub use prepare::{Decided, Failed, Order, Told, prepare, preview};

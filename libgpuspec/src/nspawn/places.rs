@@ -6,39 +6,39 @@ use super::{BindSource, Node, TREE, Way};
 
 /// The layout of a machine's state, which is at this path.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a>(pub &'a Utf8Path);
+pub(crate) struct Places<'a>(pub(crate) &'a Utf8Path);
 
 impl Places<'_> {
     /// What the machine sees as [`TREE`].
-    pub fn tree(self) -> Utf8PathBuf {
+    pub(crate) fn tree(self) -> Utf8PathBuf {
         self.0.join("tree")
     }
 
     /// What is laid over one of its directories of libraries.
-    pub fn farm(self, index: usize) -> Utf8PathBuf {
+    pub(crate) fn farm(self, index: usize) -> Utf8PathBuf {
         self.0.join("farm").join(index.to_string())
     }
 
     /// The directory that they are laid over, where that has no safe name in the machine.
-    pub fn below(self, index: usize) -> Utf8PathBuf {
+    pub(crate) fn below(self, index: usize) -> Utf8PathBuf {
         self.0.join("below").join(index.to_string())
     }
 
     /// The second node of one that is made for it alone.
-    pub fn clone_of(self, node: &Node) -> Utf8PathBuf {
+    pub(crate) fn clone_of(self, node: &Node) -> Utf8PathBuf {
         self.0.join("dev").join(below_root(node))
     }
 
     /// The link to it that is bound in its place, and its text. systemd-nspawn started by hand lets each node through
     /// that it binds, by its path, and such a rule is refused for a path outside /dev: of a link nothing is said.
-    pub fn link_to_clone(self, node: &Node) -> (Utf8PathBuf, Utf8PathBuf) {
+    pub(crate) fn link_to_clone(self, node: &Node) -> (Utf8PathBuf, Utf8PathBuf) {
         let path = self.0.join("link").join(below_root(node));
         let up = "../".repeat(below_root(node).split('/').count());
         (path, Places(up.as_str().into()).clone_of(node))
     }
 
     /// What is bound to give a machine this node.
-    pub fn node(self, node: &Node) -> Utf8PathBuf {
+    pub(crate) fn node(self, node: &Node) -> Utf8PathBuf {
         match node.way {
             Way::Plain => node.source.clone(),
             Way::Cloned { .. } => self.link_to_clone(node).0,
@@ -46,7 +46,7 @@ impl Places<'_> {
     }
 
     /// Where systemd-nspawn finds what is bound by itself.
-    pub fn bind(self, source: &BindSource) -> Utf8PathBuf {
+    pub(crate) fn bind(self, source: &BindSource) -> Utf8PathBuf {
         match source {
             BindSource::Host(path) | BindSource::Machine(path) => path.clone(),
             BindSource::Tree(below) => self.tree().join(below),
@@ -54,7 +54,7 @@ impl Places<'_> {
     }
 
     /// The same on this machine, whoever looks.
-    pub fn bind_here(self, source: &BindSource) -> Utf8PathBuf {
+    pub(crate) fn bind_here(self, source: &BindSource) -> Utf8PathBuf {
         match source {
             BindSource::Machine(path) => self.tree().join(path.strip_prefix(TREE).unwrap_or(path)),
             BindSource::Host(_) | BindSource::Tree(_) => self.bind(source),

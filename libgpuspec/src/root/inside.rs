@@ -21,7 +21,7 @@ const TMPFS_MAGIC: fs::FsWord = 0x0102_1994;
 
 impl Root {
     /// What must be made for something to be at `path`, outermost first.
-    pub fn missing(&self, path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
+    pub(crate) fn missing(&self, path: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
         let mut missing = Vec::new();
         for one in path.ancestors().filter(|one| one.parent().is_some()) {
             if self.find(one)?.is_some() {
@@ -35,7 +35,7 @@ impl Root {
 
     /// Whether what is made in the directory at `path` is gone with the machine: it is in memory, and not the
     /// machine's own tree, which may be that too.
-    pub fn is_transient(&self, path: &Utf8Path) -> Result<bool> {
+    pub(crate) fn is_transient(&self, path: &Utf8Path) -> Result<bool> {
         match self.directory(path)? {
             Some(directory) => self.is_transient_directory(&directory),
             None => Ok(false),
@@ -49,12 +49,12 @@ impl Root {
     }
 
     /// Whether what is mounted at `path` appears in the namespace of `other` as well, this one having `own`.
-    pub fn spreads(&self, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<bool> {
+    pub(crate) fn spreads(&self, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<bool> {
         self.find(path)?.map_or(Ok(false), |found| found.spreads(own, other))
     }
 
     /// Makes an empty file or directory of this owner at the new name `path`, where it is gone with the machine.
-    pub fn make_place(&self, path: &Utf8Path, kind: Kind, owner: (u32, u32)) -> Result<()> {
+    pub(crate) fn make_place(&self, path: &Utf8Path, kind: Kind, owner: (u32, u32)) -> Result<()> {
         const ACTION: &str = "making a place to mount at";
         let split = path.parent().zip(path.file_name());
         let (parent, name) = split.ok_or_else(|| self.error(path, ACTION, Errno::INVAL.into()))?;
@@ -69,7 +69,7 @@ impl Root {
     }
 
     /// Takes away what [`Root::make_place`] made, if it is as it was made.
-    pub fn remove_place(&self, path: &Utf8Path) -> Result<()> {
+    pub(crate) fn remove_place(&self, path: &Utf8Path) -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let Some(parent) = self.directory(parent)? else { return Ok(()) };
         if !self.is_transient_directory(&parent)? {
@@ -83,7 +83,7 @@ impl Root {
     }
 
     /// Mounts the clone, restricted already, on what `path` leads to, where it does not [spread](Root::spreads).
-    pub fn put(&self, clone: &ClonedMount, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<()> {
+    pub(crate) fn put(&self, clone: &ClonedMount, path: &Utf8Path, own: &Peers, other: &Peers) -> Result<()> {
         let failed = |errno: Errno| self.error(path, "mounting at it", errno.into());
         let place = self.find(path)?.ok_or_else(|| failed(Errno::NOENT))?;
         place.takes(clone)?;
@@ -95,7 +95,7 @@ impl Root {
     }
 
     /// Unmounts what `path` leads to, in use or not, if it is the mount of this device and inode.
-    pub fn take(&self, path: &Utf8Path, identity: (u64, u64)) -> Result<bool> {
+    pub(crate) fn take(&self, path: &Utf8Path, identity: (u64, u64)) -> Result<bool> {
         let Some(found) = self.find(path)?.filter(|found| found.entry.identity == identity) else {
             return Ok(false);
         };
@@ -110,7 +110,7 @@ impl Root {
     }
 
     /// A read-only mount, not attached so far, of the directory at `below` with all of that at `above` laid over it.
-    pub fn overlay(&self, below: &Utf8Path, above: &Utf8Path) -> Result<ClonedMount> {
+    pub(crate) fn overlay(&self, below: &Utf8Path, above: &Utf8Path) -> Result<ClonedMount> {
         let failed = |errno: Errno| self.error(below, "laying links over it", errno.into());
         let find = |path| -> Result<Found<'_>> { self.find(path)?.ok_or_else(|| failed(Errno::NOENT)) };
         let (lower, upper) = (find(below)?, find(above)?);
@@ -131,7 +131,7 @@ impl Found<'_> {
 
 impl ClonedMount {
     /// Device and inode of what it shows.
-    pub fn identity(&self) -> Result<(u64, u64)> {
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
         let status = fs::fstat(self.descriptor()).map_err(|errno| Error::Io {
             path: self.path().to_owned(),
             action: "reading the status of its mount",

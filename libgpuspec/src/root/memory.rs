@@ -25,7 +25,7 @@ const MAX_COVERS: usize = 64;
 impl Root {
     /// Covers the directory at `path` with an empty file system of at most `size` bytes, on which device nodes
     /// work and programs do not.
-    pub fn cover_with_memory(&self, path: &Utf8Path, size: u64) -> Result<Directory> {
+    pub(crate) fn cover_with_memory(&self, path: &Utf8Path, size: u64) -> Result<Directory> {
         let failed = |errno: Errno| self.error(path, "mounting a file system in memory on it", errno.into());
         let place = self.directory(path)?.ok_or_else(|| failed(Errno::NOENT))?;
         let made = || {
@@ -44,7 +44,7 @@ impl Root {
     }
 
     /// Takes away whatever covers the directory at `path`, with all that is mounted on it, in use or not.
-    pub fn uncover(&self, path: &Utf8Path) -> Result<()> {
+    pub(crate) fn uncover(&self, path: &Utf8Path) -> Result<()> {
         let failed = |errno: Errno| self.error(path, "unmounting what covers it", errno.into());
         let Some(parent) = path.parent().map(|parent| self.directory(parent)).transpose()?.flatten() else {
             return Ok(());
@@ -62,7 +62,7 @@ impl Root {
 
 impl Found<'_> {
     /// A mount of it with all that is mounted below it.
-    pub fn clone_mounts(&self) -> Result<ClonedMount> {
+    pub(crate) fn clone_mounts(&self) -> Result<ClonedMount> {
         self.cloned(OpenTreeFlags::AT_RECURSIVE)
     }
 }
@@ -75,7 +75,7 @@ impl Directory {
     }
 
     /// Attaches a mount, with those below it, at the new name `name`. The mount that this directory lies on must be of our own making.
-    pub fn attach(&self, name: &str, clone: &ClonedMount, restrictions: Restrictions) -> Result<()> {
+    pub(crate) fn attach(&self, name: &str, clone: &ClonedMount, restrictions: Restrictions) -> Result<()> {
         self.make_empty(name, clone.kind())?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let link = own_link(clone.descriptor())?;
@@ -87,7 +87,7 @@ impl Directory {
     }
 
     /// Makes the device node `name`, which nothing may be at, with this mode whatever the umask.
-    pub fn make_node(&self, name: &str, node: &Entry) -> Result<()> {
+    pub(crate) fn make_node(&self, name: &str, node: &Entry) -> Result<()> {
         let name = self.component(name)?;
         let mode = Mode::from_raw_mode(node.mode);
         let made = self.mknod(name, node).and_then(|()| fs::chmodat(&self.fd, name, mode, AtFlags::empty()));

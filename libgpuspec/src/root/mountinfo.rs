@@ -50,7 +50,7 @@ fn unescaped(text: &str) -> Utf8PathBuf {
 
 /// The mounts of a namespace, each with the group to which it passes on what is mounted on it, if it does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peers(BTreeMap<u64, Option<u64>>);
+pub(crate) struct Peers(BTreeMap<u64, Option<u64>>);
 
 impl Peers {
     /// Those that a process sees, by its directory in /proc; `None` where it has ended.

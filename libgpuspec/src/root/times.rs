@@ -13,22 +13,22 @@ use crate::error::Result;
 
 /// When a file was read and when it was changed last: seconds since 1970, and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
+pub(crate) struct Times {
     accessed: (i64, i64),
     modified: (i64, i64),
 }
 
 /// Whose a file is, who may use it, and when it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attributes {
+pub(crate) struct Attributes {
     /// Permission bits, 0 to 07777.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// Owner.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Group.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// Its times; those of the clock where there are none.
-    pub times: Option<Times>,
+    pub(crate) times: Option<Times>,
 }
 
 impl From<fs::Stat> for Attributes {
@@ -51,7 +51,7 @@ impl From<Times> for Timestamps {
 
 impl Root {
     /// What the directory at `path` has for attributes.
-    pub fn directory_attributes(&self, path: &Utf8Path) -> Result<Option<Attributes>> {
+    pub(crate) fn directory_attributes(&self, path: &Utf8Path) -> Result<Option<Attributes>> {
         let Some(directory) = self.directory(path)? else { return Ok(None) };
         let status = fs::fstat(&directory.fd);
         let failed = |errno: Errno| self.error(path, "reading its status", errno.into());
@@ -61,7 +61,7 @@ impl Root {
 
 impl Directory {
     /// What stands at `name` has for attributes; a link is not followed.
-    pub fn attributes(&self, name: &str) -> Result<Option<Attributes>> {
+    pub(crate) fn attributes(&self, name: &str) -> Result<Option<Attributes>> {
         match fs::statat(&self.fd, self.component(name)?, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat.into())),
             Err(Errno::NOENT) => Ok(None),
@@ -70,14 +70,14 @@ impl Directory {
     }
 
     /// Gives the directory itself these times.
-    pub fn set_times(&self, times: Times) -> Result<()> {
+    pub(crate) fn set_times(&self, times: Times) -> Result<()> {
         // Its descriptor may be one that only stands for it.
         let set = fs::utimensat(&self.fd, ".", &times.into(), AtFlags::SYMLINK_NOFOLLOW);
         set.map_err(|errno| self.error(".", "setting its times", errno))
     }
 
     /// Gives the directory itself this owner.
-    pub fn set_owner(&self, uid: u32, gid: u32) -> Result<()> {
+    pub(crate) fn set_owner(&self, uid: u32, gid: u32) -> Result<()> {
         let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
         let set = fs::chownat(&self.fd, ".", Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
         set.map_err(|errno| self.error(".", "changing its owner", errno))
@@ -88,12 +88,18 @@ impl Directory {
     ///
     /// It is written under the name `temporary`, which is the caller's: what an earlier one that was killed has left
     /// there goes.
-    pub fn put(&self, name: &str, temporary: &str, bytes: &[u8], attributes: &Attributes) -> Result<()> {
+    pub(crate) fn put(
+        &self,
+        name: &str,
+        temporary: &str,
+        bytes: &[u8],
+        attributes: &Attributes,
+    ) -> Result<()> {
         self.put_by(RenameFlags::empty(), name, temporary, bytes, attributes)
     }
 
     /// The same, after which the file that was replaced has the name `temporary`, where the file system can do so.
-    pub fn put_aside(
+    pub(crate) fn put_aside(
         &self,
         name: &str,
         temporary: &str,

@@ -44,7 +44,7 @@ pub(super) fn overlay(layers: &str) -> rustix::io::Result<OwnedFd> {
 
 /// Views of a host's directories, each made when it is needed first.
 #[derive(Debug)]
-pub struct Views<'a> {
+pub(crate) struct Views<'a> {
     host: &'a Root,
     place: Directory,
     made: BTreeMap<Utf8PathBuf, Option<View>>,
@@ -59,14 +59,14 @@ struct View {
 
 impl<'a> Views<'a> {
     /// None so far; they are attached in `place`, an empty directory on a file system of our own making.
-    pub fn new(host: &'a Root, place: Directory) -> Result<Views<'a>> {
+    pub(crate) fn new(host: &'a Root, place: Directory) -> Result<Views<'a>> {
         place.make_directory(EMPTY)?;
         Ok(Views { host, place, made: BTreeMap::new(), bare: BTreeSet::new() })
     }
 
     /// A mount of a file or directory of the host: of a view where there can be one, else of itself with all that is
     /// mounted below it.
-    pub fn clone_of(&mut self, found: &Found<'_>) -> Result<ClonedMount> {
+    pub(crate) fn clone_of(&mut self, found: &Found<'_>) -> Result<ClonedMount> {
         let seen = match found.entry.kind {
             Kind::File => self.file(found),
             Kind::Directory => self.directory(found),
@@ -84,7 +84,7 @@ impl<'a> Views<'a> {
     }
 
     /// What was cloned without a view, though it is no node or socket.
-    pub fn bare(&self) -> &BTreeSet<Utf8PathBuf> {
+    pub(crate) fn bare(&self) -> &BTreeSet<Utf8PathBuf> {
         &self.bare
     }
 

@@ -136,7 +136,7 @@ fn fit_mount(mount: &mut Map<String, Value>, notices: &mut Vec<Notice>) {
 }
 
 /// Gives the machine of a config that [fits](fit) what has been made ready in `state`, the directories that
-/// [links](Places::farm) are laid over [among it](Places::below): nspawn would follow links of the machine's out of it.
+/// links are laid over among it: nspawn would follow links of the machine's out of it.
 ///
 /// Its own mounts and variables of the same places and names go.
 pub fn give(config: &mut Value, preparation: &Preparation, state: &Utf8Path) -> Result<(), InjectError> {
