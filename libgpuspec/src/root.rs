@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
 pub(crate) use mountinfo::Peers;
-pub(crate) use times::Attributes;
+pub use times::{Attributes, Times};
 pub(crate) use view::Views;
 pub use view::view;
 pub use watch::{Changes, Stamp, Watch};

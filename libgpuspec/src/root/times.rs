@@ -13,22 +13,22 @@ use crate::error::Result;
 
 /// When a file was read and when it was changed last: seconds since 1970, and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Times {
+pub struct Times {
     accessed: (i64, i64),
     modified: (i64, i64),
 }
 
 /// Whose a file is, who may use it, and when it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attributes {
+pub struct Attributes {
     /// Permission bits, 0 to 07777.
-    pub(crate) mode: u32,
+    pub mode: u32,
     /// Owner.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// Group.
-    pub(crate) gid: u32,
+    pub gid: u32,
     /// Its times; those of the clock where there are none.
-    pub(crate) times: Option<Times>,
+    pub times: Option<Times>,
 }
 
 impl From<fs::Stat> for Attributes {
@@ -88,13 +88,7 @@ impl Directory {
     ///
     /// It is written under the name `temporary`, which is the caller's: what an earlier one that was killed has left
     /// there goes.
-    pub(crate) fn put(
-        &self,
-        name: &str,
-        temporary: &str,
-        bytes: &[u8],
-        attributes: &Attributes,
-    ) -> Result<()> {
+    pub fn put(&self, name: &str, temporary: &str, bytes: &[u8], attributes: &Attributes) -> Result<()> {
         self.put_by(RenameFlags::empty(), name, temporary, bytes, attributes)
     }
 
