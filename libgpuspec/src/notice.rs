@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One odd thing, in words for a person: it names the file and, where there is one, the remedy.
 ///
 /// What could *not* be gone on with is an [`Error`](crate::Error) instead; there is no third way.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Notice(pub String);
 
 impl fmt::Display for Notice {

@@ -5,12 +5,13 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use libgpuspec::Root;
 use libgpuspec::cdi::Registry;
-use libgpuspec::nspawn::attach::{self, Alive, Attached, Attachment, Detached, Gate, Grant, Leader};
+use libgpuspec::nspawn::attach::{self, Alive, Attached, Attachment, Detached, Gate, Grant, Leader, errand};
 use libgpuspec::nspawn::{Order, Told};
+use libgpuspec::{Error, Root};
 
 use crate::faults::{CHANGES, can_trace};
 use crate::place::{DEBIAN, Place, cleanup, files, is_private, prepare};
@@ -24,6 +25,8 @@ const STUCK: &str = "/tmp/stuck";
 /// What a test of this file is to be instead: the machine, or the program that attaches to it.
 const LEADER: &str = "LIBGPUSPEC_LEADER";
 const WORK: &str = "LIBGPUSPEC_WORK";
+/// Or the process that works in the machine for it: this is the file for its answer.
+const ERRAND: &str = "LIBGPUSPEC_ERRAND";
 
 /// A machine that runs.
 struct Running {
@@ -130,7 +133,7 @@ fn works() {
     let mut notices = Vec::new();
     let done = match verb {
         "attach" => attach_to(&host, leader.parse().unwrap(), &gate, &mut notices),
-        _ => attach::detach(&host, "guest", &gate, &mut notices)
+        _ => attach::detach(&host, "guest", &gate, messenger, &mut notices)
             .map(|done| assert!(done != Detached::Prepared))
             .map_err(|error| libgpuspec::error::chain(&error)),
     };
@@ -138,6 +141,44 @@ fn works() {
     let told: Vec<String> = told.collect();
     eprint!("{}", told.join("\n"));
     std::process::exit(i32::from(!told.is_empty()));
+}
+
+/// As cdi-gen does it, but for a file where that has a pipe.
+fn messenger(errand: &[u8]) -> libgpuspec::error::Result<Vec<u8>> {
+    let answer = format!("/tmp/answer-{}", std::process::id());
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "attached::runs_an_errand", "--nocapture", "--test-threads=1"]);
+    command.env(ERRAND, &answer).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(errand).unwrap();
+    for _ in 0..300 {
+        if let Some(status) = child.try_wait().unwrap() {
+            let said = fs::read(&answer).unwrap_or_default();
+            let _ = fs::remove_file(&answer);
+            let lost = || Error::Machine(format!("work in the machine: {status}"));
+            return status.success().then_some(said).ok_or_else(lost);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    Err(Error::Lost("not done; the next attach or detach takes back what was done".to_owned()))
+}
+
+/// Where it is asked for, this is the process that works in the machine.
+#[test]
+fn runs_an_errand() {
+    let Some(answer) = std::env::var_os(ERRAND) else { return };
+    let mut errand = Vec::new();
+    std::io::stdin().read_to_end(&mut errand).unwrap();
+    // In the machine this path is another's.
+    let mut answer = fs::File::create(answer).unwrap();
+    let sandbox = |root: Root, work: Box<dyn FnOnce(&Root) + Send>| {
+        work(&root);
+        Ok(())
+    };
+    let said = errand::run(&Root::open("/".into()).unwrap(), &errand, sandbox).unwrap();
+    answer.write_all(&said).unwrap();
+    std::process::exit(0);
 }
 
 fn attach_to(
@@ -173,11 +214,7 @@ fn attach_to(
     };
     let wanted = Attachment { order: &order, leader: &leader, devices: &devices };
     let grant = || Ok(Some(grant.clone()));
-    let sandbox = |root: Root, work: Box<dyn FnOnce(&Root) + Send>| {
-        work(&root);
-        Ok(())
-    };
-    match attach::attach(host, &wanted, &grant, gate, sandbox, notices) {
+    match attach::attach(host, &wanted, &grant, gate, messenger, notices) {
         Ok(Attached::Now(_) | Attached::Before(_)) => Ok(()),
         Ok(Attached::Prepared) => Err("prepared".to_owned()),
         Err(error) => Err(libgpuspec::error::chain(&error)),
@@ -273,7 +310,9 @@ fn killed_anywhere_it_is_taken_back_by_the_next() {
                 let inject = format!("inject={call}:signal=KILL:when={number}");
                 let (status, told) = strace(&["-e", &format!("trace={call}"), "-e", &inject]);
                 match status {
-                    // Threads are counted by themselves.
+                    // What is done in the machine is done by another process.
+                    Some(1) if told.contains("work in the machine: signal") => killed += 1,
+                    // Processes are counted by themselves.
                     Some(status) => assert_eq!((status, told.as_str()), (0, ""), "{when}"),
                     None => killed += 1,
                 }

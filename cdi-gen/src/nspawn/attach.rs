@@ -11,7 +11,7 @@ use super::dropin::{self, Present};
 use super::machine::Name;
 use super::machined::Running;
 use super::unit::Unit;
-use super::{resolved, sandbox};
+use super::{errand, resolved};
 use crate::output::{self, Status};
 
 /// Gives a machine that runs devices, without a restart.
@@ -65,7 +65,7 @@ impl Attach {
             &wanted,
             &grant,
             &|grant, gate| Unit { host: &host, machine, name: &grant.unit }.keep(grant, gate),
-            sandbox::sandbox,
+            errand::messenger,
             &mut notices,
         );
         output::notices(&notices);

@@ -5,6 +5,7 @@ use clap::Args;
 use libgpuspec::Root;
 use libgpuspec::nspawn::attach::{self, Alive, Detached};
 
+use super::errand;
 use super::machine::Name;
 use super::unit::Unit;
 use crate::output::{self, Status};
@@ -27,6 +28,7 @@ impl Detach {
             &host,
             &machine.to_string(),
             &|grant, gate| Unit { host: &host, machine, name: &grant.unit }.keep(grant, gate),
+            errand::messenger,
             &mut notices,
         );
         output::notices(&notices);

@@ -9,6 +9,7 @@ mod detach;
 mod disable;
 mod dropin;
 mod enable;
+mod errand;
 mod exec_start;
 mod image;
 mod machine;
@@ -37,6 +38,8 @@ pub(crate) enum Nspawn {
     Status(status::StatusCommand),
     Attach(Box<attach::Attach>),
     Detach(detach::Detach),
+    #[command(hide = true)]
+    Errand(errand::ErrandCommand),
     Run(run::Run),
     Args(Box<args::ArgsCommand>),
     Check(Box<check::Check>),
@@ -51,6 +54,7 @@ impl Nspawn {
             Nspawn::Status(command) => command.run(),
             Nspawn::Attach(command) => command.run(),
             Nspawn::Detach(command) => command.run(),
+            Nspawn::Errand(command) => command.run(),
             Nspawn::Run(command) => command.run(),
             Nspawn::Args(command) => command.run(),
             Nspawn::Check(command) => command.run(),

@@ -4,21 +4,27 @@
 //! are then mounted in the machine's own mount namespace, where they go with the machine: nothing in a tree that
 //! outlives it is changed, and so its loader's cache is not. The loader finds the libraries by a read-only
 //! overlay on its own directories, for as long as they are attached.
+//!
+//! What is done in the machine is an [`errand`](errand::run) for a process that becomes the machine's own root: this
+//! one, which is the host's and has the machine's lock, never goes there.
 
 mod carry;
+pub mod errand;
 mod leader;
 mod record;
+mod seen;
 
 use super::manifest::Manifest;
 use super::prepare::planned;
-use super::sandbox::{Sandbox, confined};
 use super::state::{State, check_name, state_directory};
-use super::{Failed, Options, Order, Preparation, RootKind, guest};
+use super::{Failed, Options, Order, Preparation, RootKind};
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
 
 use carry::carry_out;
+use errand::{Messenger, Work};
 use record::Record;
+use seen::Seen;
 
 pub use leader::Leader;
 pub use record::Grant;
@@ -89,12 +95,12 @@ pub fn attach(
     wanted: &Attachment<'_>,
     grant: Granting<'_>,
     gate: Gatekeeper<'_>,
-    sandbox: Sandbox,
+    messenger: Messenger,
     notices: &mut Vec<Notice>,
 ) -> std::result::Result<Attached, Failed> {
     check_name(wanted.order.machine).map_err(Failed::Machine)?;
     let state = State::open(host, wanted.order.machine)?;
-    let done = attach_to(&state, wanted, grant, gate, sandbox, notices);
+    let done = attach_to(&state, wanted, grant, gate, messenger, notices);
     let is_lost = matches!(done, Err(Failed::Step(Error::Lost(_))));
     leave(state, is_lost, notices);
     done
@@ -105,7 +111,7 @@ fn attach_to(
     wanted: &Attachment<'_>,
     grant: Granting<'_>,
     gate: Gatekeeper<'_>,
-    sandbox: Sandbox,
+    messenger: Messenger,
     notices: &mut Vec<Notice>,
 ) -> std::result::Result<Attached, Failed> {
     match earlier(state)? {
@@ -115,17 +121,17 @@ fn attach_to(
             return Ok(Attached::Before(record.devices));
         }
         Earlier::Attached(mut record) => {
-            take_back(state, &mut record, gate, notices)?;
+            take_back(state, &mut record, gate, messenger, notices)?;
         }
     }
-    let preparation = decide(state.host(), wanted, sandbox, notices)?;
+    let preparation = decide(state.host(), wanted, messenger, notices)?;
     let grant = grant().map_err(Error::Machine)?;
     let mut record = Record::new(wanted.leader, wanted.devices, grant);
-    let done = carry_out(state, wanted.leader, &mut record, &preparation, gate, notices);
+    let done = carry_out(state, wanted.leader, &mut record, &preparation, gate, messenger, notices);
     match &done {
         Ok(()) | Err(Error::Lost(_)) => {}
         Err(_) => {
-            let back = take_back(state, &mut record, gate, notices);
+            let back = take_back(state, &mut record, gate, messenger, notices);
             notices.extend(back.err().map(Notice::from));
         }
     }
@@ -157,13 +163,16 @@ pub fn detach(
     host: &Root,
     machine: &str,
     gate: Gatekeeper<'_>,
+    messenger: Messenger,
     notices: &mut Vec<Notice>,
 ) -> Result<Detached> {
     let state = State::open(host, machine)?;
     let done = earlier(&state).and_then(|earlier| match earlier {
         Earlier::Nothing => Ok(Detached::Nothing),
         Earlier::Prepared => Ok(Detached::Prepared),
-        Earlier::Attached(mut record) => take_back(&state, &mut record, gate, notices).map(Detached::Now),
+        Earlier::Attached(mut record) => {
+            take_back(&state, &mut record, gate, messenger, notices).map(Detached::Now)
+        }
     });
     leave(state, matches!(done, Err(Error::Lost(_))), notices);
     done
@@ -219,6 +228,7 @@ fn take_back(
     state: &State<'_>,
     record: &mut Record,
     gate: Gatekeeper<'_>,
+    messenger: Messenger,
     notices: &mut Vec<Notice>,
 ) -> Result<Alive> {
     let was_done = std::mem::take(&mut record.done);
@@ -228,7 +238,7 @@ fn take_back(
     }
     let alive = if Leader::again(&record.leader).is_some() { Alive::Yes } else { Alive::No };
     let closed = record.grant.as_ref().map_or(Ok(()), |grant| gate(grant, Gate::Close(alive)));
-    notices.extend(record.take_out(was_done)?);
+    notices.extend(record.take_out(was_done, messenger)?);
     match (closed, alive) {
         (Err(reason), Alive::Yes) => return Err(still_open(state.name(), &reason)),
         (closed, _) => notices.extend(closed.err().map(Notice)),
@@ -248,11 +258,11 @@ fn still_open(machine: &str, reason: &str) -> Error {
 fn decide(
     host: &Root,
     wanted: &Attachment<'_>,
-    sandbox: Sandbox,
+    messenger: Messenger,
     notices: &mut Vec<Notice>,
 ) -> std::result::Result<Preparation, Failed> {
-    let root = wanted.leader.root().map_err(Failed::Machine)?;
-    let (guest, told) = confined(sandbox, root, guest::inspect).map_err(Failed::Machine)?;
+    let seen: Seen = errand::send(messenger, wanted.leader, Work::Inspect)?;
+    let (guest, told) = seen.told();
     notices.extend(told);
     let options = Options {
         loader: wanted.order.loader,

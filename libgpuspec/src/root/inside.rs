@@ -1,14 +1,15 @@
 //! Mounts put into the tree of a machine that runs, and taken out of it again, by descriptors alone.
 //!
 //! The work is done in the machine's mount namespace, where /proc is the machine's: the kernel's links to
-//! descriptors are reached from the working directory, which must be this host's own /proc.
+//! descriptors are reached from the working directory, which must be this host's own /proc. It is done as the
+//! machine's own root, by whom nothing is made or mounted that the machine could not have itself.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{self, AtFlags, Gid, Uid};
+use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
-use rustix::mount::{self, UnmountFlags};
+use rustix::mount::{self, OpenTreeFlags, UnmountFlags};
 
 use super::cover::attach;
 use super::directory::on_one_mount;
@@ -33,19 +34,22 @@ impl Root {
         Ok(missing)
     }
 
-    /// Whether what is made in the directory at `path` is gone with the machine: it is in memory, and not the
-    /// machine's own tree, which may be that too.
-    pub(crate) fn is_transient(&self, path: &Utf8Path) -> Result<bool> {
+    /// Whether what is made in the directory at `path` is gone with the machine: it is in memory, and neither the
+    /// machine's own tree, which may be that too, nor a file system of the host's.
+    pub(crate) fn is_transient(&self, path: &Utf8Path, hosts: &Peers) -> Result<bool> {
         match self.directory(path)? {
-            Some(directory) => self.is_transient_directory(&directory),
+            Some(directory) => self.is_transient_directory(&directory, hosts),
             None => Ok(false),
         }
     }
 
-    fn is_transient_directory(&self, directory: &Directory) -> Result<bool> {
-        let status = fs::fstatfs(&directory.fd);
-        let status = status.map_err(|errno| directory.error(".", "asking for its file system", errno))?;
-        Ok(status.f_type == TMPFS_MAGIC && !self.is_own_mount(directory)?)
+    fn is_transient_directory(&self, directory: &Directory, hosts: &Peers) -> Result<bool> {
+        let failed = |errno| directory.error(".", "asking for its file system", errno);
+        if fs::fstatfs(&directory.fd).map_err(failed)?.f_type != TMPFS_MAGIC {
+            return Ok(false);
+        }
+        let device = fs::fstat(&directory.fd).map_err(failed)?.st_dev;
+        Ok(!hosts.has(device) && !self.is_own_mount(directory)?)
     }
 
     /// Whether what is mounted at `path` appears in the namespace of `other` as well, this one having `own`.
@@ -53,26 +57,23 @@ impl Root {
         self.find(path)?.map_or(Ok(false), |found| found.spreads(own, other))
     }
 
-    /// Makes an empty file or directory of this owner at the new name `path`, where it is gone with the machine.
-    pub(crate) fn make_place(&self, path: &Utf8Path, kind: Kind, owner: (u32, u32)) -> Result<()> {
+    /// Makes an empty file or directory at the new name `path`, where it is gone with the machine.
+    pub(crate) fn make_place(&self, path: &Utf8Path, kind: Kind, hosts: &Peers) -> Result<()> {
         const ACTION: &str = "making a place to mount at";
         let split = path.parent().zip(path.file_name());
         let (parent, name) = split.ok_or_else(|| self.error(path, ACTION, Errno::INVAL.into()))?;
         let parent = self.directory(parent)?.ok_or_else(|| self.error(path, ACTION, Errno::NOENT.into()))?;
-        if !self.is_transient_directory(&parent)? {
+        if !self.is_transient_directory(&parent, hosts)? {
             return Err(self.error(path, ACTION, Errno::ROFS.into()));
         }
-        parent.make_empty(name, kind)?;
-        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-        fs::chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.error(path, ACTION, errno.into()))
+        parent.make_empty(name, kind)
     }
 
     /// Takes away what [`Root::make_place`] made, if it is as it was made.
-    pub(crate) fn remove_place(&self, path: &Utf8Path) -> Result<()> {
+    pub(crate) fn remove_place(&self, path: &Utf8Path, hosts: &Peers) -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let Some(parent) = self.directory(parent)? else { return Ok(()) };
-        if !self.is_transient_directory(&parent)? {
+        if !self.is_transient_directory(&parent, hosts)? {
             return Ok(());
         }
         match parent.entry(name)? {
@@ -94,12 +95,18 @@ impl Root {
         attach(clone.descriptor(), place.fd.as_fd()).map_err(failed)
     }
 
-    /// Unmounts what `path` leads to, in use or not, if it is the mount of this device and inode.
-    pub(crate) fn take(&self, path: &Utf8Path, identity: (u64, u64)) -> Result<bool> {
-        let Some(found) = self.find(path)?.filter(|found| found.entry.identity == identity) else {
-            return Ok(false);
-        };
+    /// Unmounts what `path` leads to, in use or not, if it is the mount of this device and inode, or without these an
+    /// [overlay](Root::overlay).
+    pub(crate) fn take(&self, path: &Utf8Path, identity: Option<(u64, u64)>, own: &Peers) -> Result<bool> {
         let failed = |errno: Errno| self.error(path, "unmounting it", errno.into());
+        let Some(found) = self.find(path)? else { return Ok(false) };
+        let is_it = match identity {
+            Some(identity) => found.entry.identity == identity,
+            None => own.is_overlay(found.mount()?),
+        };
+        if !is_it {
+            return Ok(false);
+        }
         let parent = path.parent().map(|parent| self.directory(parent)).transpose()?.flatten();
         let parent = parent.ok_or_else(|| failed(Errno::NOENT))?;
         if on_one_mount(found.fd.as_fd(), parent.fd.as_fd()).map_err(failed)? {
@@ -122,22 +129,32 @@ impl Root {
 
 impl Found<'_> {
     fn spreads(&self, own: &Peers, other: &Peers) -> Result<bool> {
+        Ok(own.reach(self.mount()?, other))
+    }
+
+    fn mount(&self) -> Result<u64> {
         let status = fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID);
         let status =
             status.map_err(|errno| self.root.error(self.path, "asking for its mount", errno.into()))?;
-        Ok(own.reach(status.stx_mnt_id, other))
+        Ok(status.stx_mnt_id)
     }
 }
 
 impl ClonedMount {
-    /// Device and inode of what it shows.
-    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
-        let status = fs::fstat(self.descriptor()).map_err(|errno| Error::Io {
-            path: self.path().to_owned(),
-            action: "reading the status of its mount",
+    /// A clone of what is at this name of the working directory, with all that is mounted below it.
+    pub(crate) fn here(name: &str) -> Result<ClonedMount> {
+        let failed = |errno: Errno| Error::Io {
+            path: name.into(),
+            action: "cloning its mount for the machine",
             source: errno.into(),
-        })?;
-        Ok(Entry::from(status).identity)
+        };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        let mount = mount::open_tree(fs::CWD, name, flags).map_err(failed)?;
+        let kind = Entry::from(fs::fstat(&mount).map_err(failed)?).kind;
+        Ok(ClonedMount::of(mount, kind, name.into()))
     }
 }
 

@@ -16,6 +16,7 @@ use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFla
 use super::bind::{cloned, mounts_below};
 use super::cover::attach;
 use super::directory::on_one_mount;
+use super::mountinfo::OVERLAY;
 use super::proc::own_link;
 use super::{ClonedMount, Directory, Entry, Found, Kind, Root, descriptor_link};
 use crate::error::Result;
@@ -34,6 +35,7 @@ pub fn view(directory: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<Owne
 /// A mount, attached nowhere, of these layers, the uppermost first; links to descriptors have nothing to be escaped.
 pub(super) fn overlay(layers: &str) -> rustix::io::Result<OwnedFd> {
     let context = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_set_string(&context, "source", OVERLAY)?;
     mount::fsconfig_set_string(&context, "lowerdir", layers)?;
     mount::fsconfig_create(&context)?;
     let flags = MountAttrFlags::MOUNT_ATTR_RDONLY

@@ -76,11 +76,14 @@ nodes_belong_to_its_group() {
 nothing_of_it_can_be_written() {
   refused in_machine guest touch /run/gpuspec/lib/x
   refused in_machine guest sh -c 'echo x >>/run/gpuspec/lib/libcuda.so.1'
-  # Its root may say so of a mount of its own; the files are nobody's in there.
-  in_machine guest mount -o remount,bind,rw /run/gpuspec
-  in_machine guest mount -o remount,bind,rw /run/gpuspec/lib/libcuda.so.1 || true
-  refused in_machine guest touch /run/gpuspec/lib/x
-  refused in_machine guest sh -c 'echo x >>/run/gpuspec/lib/libcuda.so.1'
+  # What its root may not do with mounts that came with the machine's start, it may not do with these.
+  local place
+  for place in /run/gpuspec /run/gpuspec/lib/libcuda.so.1; do
+    refused in_machine guest mount -o remount,bind,rw $place
+    refused in_machine guest mount -o remount,bind,ro,dev $place
+    refused in_machine guest mount -o remount,bind,ro,nodev,suid $place
+  done
+  refused in_machine guest mount -o remount,bind,rw,suid,noexec /dev/nvidia0
 }
 
 variables_are_in_a_file() {

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::errand::{self, Ground, Messenger, Work};
 use super::leader::{Leader, Users, outside};
 use super::record::{Place, Record};
 use super::{Gate, Gatekeeper};
 use crate::error::{Error, Result};
 use crate::nspawn::state::State;
 use crate::nspawn::{Content, Farm, Loader, Node, Places, Preparation, TREE, TreeEntry, Way, tree};
-use crate::root::{ClonedMount, Directory, Kind, Restrictions};
+use crate::root::{Directory, Restrictions};
 use crate::{Notice, Root};
 
 /// Where the state has what is mounted in the machine, restricted as it is to be there.
@@ -30,6 +31,7 @@ pub(super) fn carry_out(
     record: &mut Record,
     preparation: &Preparation,
     gate: Gatekeeper<'_>,
+    messenger: Messenger,
     notices: &mut Vec<Notice>,
 ) -> Result<()> {
     let (mut preparation, farms) = in_the_tree(preparation.clone());
@@ -44,16 +46,19 @@ pub(super) fn carry_out(
     // Elsewhere its root has no right to write to that.
     notices.extend(bare.filter(|_| users.is_none()));
     let stage = Stage { host, state: state.path(), directory: directory.make_directory(STAGE)? };
-    let clones = stage.all(&preparation)?;
+    let staged = stage.all(&preparation)?;
     if let Some(grant) = &record.grant {
         gate(grant, Gate::Open).map_err(Error::Machine)?;
     }
-    let clones = look(leader, clones, record, notices)?;
+    let mounts = look(messenger, leader, staged, record, notices)?;
+    let links = |index: usize| Utf8Path::new(TREE).join(LINKS).join(index.to_string());
+    let layers: Vec<_> =
+        farms.into_iter().enumerate().map(|(index, farm)| (farm.directory, links(index))).collect();
+    let overlay = |at: &Utf8PathBuf| Place { at: at.clone(), identity: None, made: Vec::new() };
+    record.places.extend(layers.iter().map(|(over, _)| overlay(over)));
     record.write(&directory)?;
-    put(leader, clones, record)?;
-    for (index, farm) in farms.into_iter().enumerate() {
-        lay_over(leader, index, farm.directory, record, &directory)?;
-    }
+    let work = Work::Put { stage: state.path().join(STAGE), mounts, layers };
+    errand::send::<()>(messenger, leader, work)?;
     record.done = true;
     record.write(&directory)
 }
@@ -95,21 +100,29 @@ fn in_the_tree(mut preparation: Preparation) -> (Preparation, Vec<Farm>) {
     (preparation, farms)
 }
 
-/// Where mounts get their restrictions: those of a clone cannot be changed once it is the machine's.
+/// Where mounts get their restrictions, and are taken into the machine from.
 struct Stage<'a> {
     host: &'a Root,
     state: Utf8PathBuf,
     directory: Directory,
 }
 
+/// What goes into the machine: its name in the stage, where it goes, and what it is.
+struct Staged {
+    name: String,
+    at: Utf8PathBuf,
+    identity: (u64, u64),
+}
+
 impl Stage<'_> {
-    /// The tree, then nodes, then what is bound by itself; each with where it goes.
-    fn all(&self, preparation: &Preparation) -> Result<Vec<(Utf8PathBuf, ClonedMount)>> {
+    /// The tree, then nodes, then what is bound by itself.
+    fn all(&self, preparation: &Preparation) -> Result<Vec<Staged>> {
         let places = Places(&self.state);
-        let mut clones = Vec::new();
+        let mut staged = Vec::new();
         let mut add = |at: &Utf8Path, source: &Utf8Path, restrictions| {
-            let clone = self.restricted(&clones.len().to_string(), source, restrictions)?;
-            clones.push((at.to_owned(), clone));
+            let name = staged.len().to_string();
+            let identity = self.restricted(&name, source, restrictions)?;
+            staged.push(Staged { name, at: at.to_owned(), identity });
             Ok::<(), Error>(())
         };
         if !preparation.tree.is_empty() {
@@ -122,44 +135,37 @@ impl Stage<'_> {
             let restrictions = Restrictions { read_only: bind.read_only, ..tree::RESTRICTIONS };
             add(&bind.at, &places.bind_here(&bind.source), restrictions)?;
         }
-        Ok(clones)
+        Ok(staged)
     }
 
-    fn restricted(&self, name: &str, source: &Utf8Path, restrictions: Restrictions) -> Result<ClonedMount> {
+    fn restricted(&self, name: &str, source: &Utf8Path, restrictions: Restrictions) -> Result<(u64, u64)> {
         let clone = tree::found(self.host, source)?.clone_mounts()?;
         self.directory.attach(name, &clone, restrictions)?;
-        tree::found(self.host, &self.state.join(STAGE).join(name))?.clone_mounts()
+        Ok(tree::found(self.host, &self.state.join(STAGE).join(name))?.entry.identity)
     }
 }
 
 /// Looks where everything goes, and records it; what has no place there is left out and told.
 fn look(
+    messenger: Messenger,
     leader: &Leader,
-    clones: Vec<(Utf8PathBuf, ClonedMount)>,
+    staged: Vec<Staged>,
     record: &mut Record,
     notices: &mut Vec<Notice>,
-) -> Result<Vec<ClonedMount>> {
-    let at: Vec<Utf8PathBuf> = clones.iter().map(|(at, _)| at.clone()).collect();
-    let (own, hosts) = leader.peers()?;
-    let found = leader.within(move |root| {
-        let one = |at: &Utf8PathBuf| {
-            let made = root.missing(at)?;
-            let ground = made.first().and_then(|first| first.parent()).unwrap_or(at);
-            let fits = made.is_empty() || root.is_transient(ground)?;
-            Ok((made.clone(), fits, root.spreads(ground, &own, &hosts)?))
-        };
-        at.iter().map(one).collect::<Result<Vec<_>>>()
-    })?;
-    let mut kept = Vec::new();
+) -> Result<Vec<(String, Place)>> {
+    let at = staged.iter().map(|staged| staged.at.clone()).collect();
+    let grounds: Vec<Ground> = errand::send(messenger, leader, Work::Look(at))?;
     let mut planned = BTreeSet::new();
-    for ((at, clone), (made, fits, spreads)) in clones.into_iter().zip(found) {
+    let mut kept = Vec::new();
+    for (Staged { name, at, identity }, Ground { made, fits, spreads }) in staged.into_iter().zip(grounds) {
         let reason = match (fits, spreads) {
             (_, true) => "what is mounted there in the machine appears on this host too",
             (false, false) => "in a part of the machine's tree that stays, and so not made there",
             (true, false) => {
                 let made = made.into_iter().filter(|path| planned.insert(path.clone())).collect();
-                record.places.push(Place { identity: clone.identity()?, at, made });
-                kept.push(clone);
+                let place = Place { identity: Some(identity), at, made };
+                record.places.push(place.clone());
+                kept.push((name, place));
                 continue;
             }
         };
@@ -169,46 +175,4 @@ fn look(
         notices.push(Notice(format!("{at}: {reason}; left out")));
     }
     Ok(kept)
-}
-
-/// Mounts in the machine what was recorded.
-fn put(leader: &Leader, clones: Vec<ClonedMount>, record: &Record) -> Result<()> {
-    let (places, users) = (record.places.clone(), leader.users()?);
-    let (own, hosts) = leader.peers()?;
-    let owner = match &users {
-        Some((uids, gids)) => (outside(uids, 0).unwrap_or(0), outside(gids, 0).unwrap_or(0)),
-        None => (0, 0),
-    };
-    leader.within(move |root| {
-        for (place, clone) in places.iter().zip(&clones) {
-            for path in &place.made {
-                let is_last = *path == place.at;
-                let kind = if is_last { clone.kind() } else { Kind::Directory };
-                root.make_place(path, kind, owner)?;
-            }
-            root.put(clone, &place.at, &own, &hosts)?;
-        }
-        Ok(())
-    })
-}
-
-/// Lays the links that the tree has under this number over one of the machine's directories.
-fn lay_over(
-    leader: &Leader,
-    index: usize,
-    over: Utf8PathBuf,
-    record: &mut Record,
-    state: &Directory,
-) -> Result<()> {
-    let (own, hosts) = leader.peers()?;
-    let links = Utf8Path::new(TREE).join(LINKS).join(index.to_string());
-    let at = over.clone();
-    let (mount, identity) = leader.within(move |root| {
-        let mount = root.overlay(&at, &links)?;
-        let identity = mount.identity()?;
-        Ok((mount, identity))
-    })?;
-    record.places.push(Place { at: over.clone(), identity, made: Vec::new() });
-    record.write(state)?;
-    leader.within(move |root| root.put(&mount, &over, &own, &hosts))
 }

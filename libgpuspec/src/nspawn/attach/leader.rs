@@ -1,24 +1,23 @@
 //! The first process of a machine that runs: looked at before it is believed, and the way into its mounts.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, fchdir, pidfd_open};
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use rustix::io::Errno;
+use rustix::process::{Gid, Pid, PidfdFlags, Uid, fchdir, pidfd_open};
+use rustix::thread::{
+    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::root::Peers;
+use crate::root::{ClonedMount, Peers};
 use crate::{Root, apply};
 
 /// Of what /proc says of one process; the maps of users are the longest, with 340 lines (user_namespaces(7)).
 const MAX_TEXT: u64 = 64 << 10;
-/// A few system calls; a file system of the machine's own that never answers holds them up.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A process that leads a machine, held by a descriptor.
 #[derive(Debug)]
@@ -91,10 +90,9 @@ impl Leader {
         text.ok_or_else(ended)
     }
 
-    /// Which of its mounts pass on what is mounted there, and which of this host's.
-    pub(super) fn peers(&self) -> Result<(Peers, Peers)> {
-        let of = |who: &str| Peers::read(&self.proc, who)?.ok_or_else(ended);
-        Ok((of(&self.identity.pid.to_string())?, of("self")?))
+    /// The mounts of a process, by its directory in /proc.
+    fn peers(&self, who: &str) -> Result<Peers> {
+        Peers::read(&self.proc, who)?.ok_or_else(ended)
     }
 
     /// Its users' and its groups' numbers on this host; `None` where they are the host's own.
@@ -107,38 +105,72 @@ impl Leader {
         Ok(Some((parse(&self.text(&pid, "uid_map")?), parse(&self.text(&pid, "gid_map")?))))
     }
 
-    /// The result of work on its root, in its mount namespace, from this host's /proc as working directory; without one
-    /// in time [`Error::Lost`].
-    pub(super) fn within<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Root) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let failed = |why: String| Error::Machine(format!("going into the machine's mounts: {why}"));
+    /// Its root directory, for this process, which from here on is the machine's root, but sees this host's mounts.
+    pub(super) fn seen_by_its_root(&self) -> Result<Root> {
         let root = self.root()?;
-        let proc = Root::proc()?;
-        let pidfd = self.pidfd.try_clone().map_err(|error| failed(error.to_string()))?;
-        let enter = move || {
-            // What makes the call unsafe is to part from other threads' files, which is not asked for.
-            #[allow(deprecated)]
-            rustix::thread::unshare(UnshareFlags::FS)?;
-            move_into_thread_name_spaces(pidfd.as_fd(), ThreadNameSpaceType::MOUNT)?;
-            fchdir(proc.descriptor())
-        };
-        let (sender, receiver) = mpsc::channel();
-        let thread = thread::Builder::new().spawn(move || {
-            let done = enter().map(|()| work(&root));
-            // Whoever waited too long for it is gone.
-            let _ = sender.send(done);
-        });
-        thread.map_err(|error| failed(error.to_string()))?;
-        let done = receiver.recv_timeout(DEADLINE).map_err(|why| match why {
-            RecvTimeoutError::Timeout => Error::Lost(format!(
-                "going into the machine's mounts: not done after {DEADLINE:?}; the next attach or detach takes back what was done"
-            )),
-            RecvTimeoutError::Disconnected => failed("no result".to_owned()),
-        });
-        done?.map_err(|errno| failed(errno.to_string()))?
+        self.be_its_root()?;
+        Ok(root)
     }
+
+    /// Goes into its mounts, for good, as its own root; what is mounted at these names of the `stage` comes along.
+    pub(super) fn enter(self, stage: Option<&Root>, names: &[String]) -> Result<Inside> {
+        let (root, hosts) = (self.root()?, self.peers("self")?);
+        if let Some(stage) = stage {
+            fchdir(stage.descriptor()).map_err(not_gone)?;
+        }
+        self.be_its_root()?;
+        let clones = names.iter().map(|name| ClonedMount::here(name)).collect::<Result<_>>()?;
+        self.join(ThreadNameSpaceType::MOUNT)?;
+        fchdir(self.proc.descriptor()).map_err(not_gone)?;
+        Ok(Inside { root, clones, hosts, leader: self })
+    }
+
+    /// Makes this process, which must have one thread, the machine's root, for good.
+    ///
+    /// It sees a copy of this host's mounts that belongs to the machine's user namespace, where all restrictions of a
+    /// mount are locked (mount_namespaces(7)), and stay so in a clone.
+    fn be_its_root(&self) -> Result<()> {
+        // What makes the call unsafe is to part from other threads' files, which is not asked for.
+        #[allow(deprecated)]
+        let part_from = |others| rustix::thread::unshare(others).map_err(not_gone);
+        part_from(UnshareFlags::FS)?;
+        set_thread_groups(&[]).map_err(not_gone)?;
+        if self.users()?.is_some() {
+            self.join(ThreadNameSpaceType::USER)?;
+            set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(not_gone)?;
+            set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(not_gone)?;
+            part_from(UnshareFlags::NEWNS)?;
+        }
+        Ok(())
+    }
+
+    fn join(&self, namespace: ThreadNameSpaceType) -> Result<()> {
+        move_into_thread_name_spaces(self.pidfd.as_fd(), namespace).map_err(not_gone)
+    }
+}
+
+/// This process as the machine's root, in its mounts, with this host's /proc as working directory.
+#[derive(Debug)]
+pub(super) struct Inside {
+    /// The machine's root directory.
+    pub(super) root: Root,
+    /// What came along.
+    pub(super) clones: Vec<ClonedMount>,
+    /// The host's mounts.
+    pub(super) hosts: Peers,
+    leader: Leader,
+}
+
+impl Inside {
+    /// The machine's mounts, as they are now.
+    pub(super) fn own(&self) -> Result<Peers> {
+        let own = Peers::read_here(&self.leader.identity.pid.to_string());
+        own.map_err(|error| Error::Machine(format!("the machine's mounts: {error}")))
+    }
+}
+
+fn not_gone(errno: Errno) -> Error {
+    Error::Machine(format!("going into the machine: {errno}"))
 }
 
 fn ended() -> Error {

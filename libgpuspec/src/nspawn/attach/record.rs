@@ -3,6 +3,7 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
+use super::errand::{self, Messenger, Work};
 use super::leader::{Identity, Leader};
 use crate::error::{Error, Result};
 use crate::root::{Directory, Durability};
@@ -49,8 +50,8 @@ pub struct Grant {
 pub(super) struct Place {
     /// Where.
     pub(super) at: Utf8PathBuf,
-    /// Device and inode of what is mounted.
-    pub(super) identity: (u64, u64),
+    /// Device and inode of what is mounted; of an overlay, which is made there, nobody knows them before.
+    pub(super) identity: Option<(u64, u64)>,
     /// What was made for it, outermost first.
     pub(super) made: Vec<Utf8PathBuf>,
 }
@@ -86,35 +87,20 @@ impl Record {
     }
 
     /// Takes out of the machine what is there of it, if the machine still runs; what cannot be is told, and what is not
-    /// there if all of it `was_done`.
-    pub(super) fn take_out(&self, was_done: bool) -> Result<Vec<Notice>> {
+    /// there if all of it `was_done`. The error is that nothing was taken out, or nobody knows.
+    pub(super) fn take_out(&self, was_done: bool, messenger: Messenger) -> Result<Vec<Notice>> {
         let Some(leader) = Leader::again(&self.leader) else { return Ok(Vec::new()) };
+        if self.places.is_empty() {
+            return Ok(Vec::new());
+        }
         let places = self.places.clone();
-        let taken = leader.within(move |root| {
-            Ok(places.iter().rev().flat_map(|place| place.take_out(root, was_done)).collect())
-        });
-        match taken {
-            Err(Error::Lost(_)) => taken,
-            Ok(_) | Err(_) => Ok(taken.unwrap_or_else(|error| vec![error.into()])),
+        match errand::send(messenger, &leader, Work::TakeOut { places, is_there: was_done }) {
+            // One that has ended meanwhile has nothing any more.
+            Err(error) if !matches!(error, Error::Lost(_)) && Leader::again(&self.leader).is_none() => {
+                Ok(vec![error.into()])
+            }
+            told => told,
         }
-    }
-}
-
-impl Place {
-    fn take_out(&self, root: &Root, is_there: bool) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        match root.take(&self.at, self.identity) {
-            Ok(false) if is_there => notices.push(Notice(format!(
-                "{}: something else is there in the machine by now; it is left, and goes with the machine",
-                self.at
-            ))),
-            Ok(_) => {}
-            Err(error) => notices.push(error.into()),
-        }
-        for path in self.made.iter().rev() {
-            notices.extend(root.remove_place(path).err().map(Notice::from));
-        }
-        notices
     }
 }
 
