@@ -14,6 +14,10 @@ mod check;
 mod elf;
 #[path = "nspawn/exec_start.rs"]
 mod exec_start;
+#[path = "support/real.rs"]
+mod real;
+#[path = "nspawn/real.rs"]
+mod real_machines;
 #[path = "support/rootfs.rs"]
 #[allow(dead_code)]
 mod rootfs;

@@ -28,3 +28,11 @@ impl From<crate::Error> for Notice {
         Notice(crate::error::chain(&error))
     }
 }
+
+/// The first `most` notices, and one that says how many more there are.
+pub(crate) fn shortened(mut notices: Vec<Notice>, most: usize) -> Vec<Notice> {
+    let more = notices.len().saturating_sub(most);
+    notices.truncate(most);
+    notices.extend((more > 0).then(|| Notice(format!("{more} more of this kind"))));
+    notices
+}

@@ -100,8 +100,8 @@ pub struct Asked {
     #[arg(long, value_name = "FILE")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Utf8PathBuf>,
-    /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
-    #[arg(long, value_name = "DIR", value_parser = machine_directory)]
+    /// Of no effect; earlier versions laid links over this directory of a disk image
+    #[arg(long, value_name = "DIR", value_parser = machine_directory, hide = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library_directory: Option<Utf8PathBuf>,
     /// Write nothing to the machine's tree, not even while it runs [default: if its root is read-only or volatile]
@@ -168,7 +168,6 @@ impl Asked {
             unknown_hooks,
             allowed_hooks: &self.devices.allowed_hooks,
             loader: self.devices.loader.flatten(),
-            library_directory: self.library_directory.clone(),
             root_kind: self.read_only.then_some(RootKind::ReadOnly),
             user_namespace: self.user_namespace,
             told: Told::Arguments,

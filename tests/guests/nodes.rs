@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use libgpuspec::cdi::{self, ContainerEdits};
-use libgpuspec::ldcache::Abi;
 use libgpuspec::nspawn::{Bind, BindSource, Guest, Options, Way};
 
 use crate::plans::{edits, given, notices_of, on, tree_of};
@@ -65,7 +64,7 @@ fn a_group_that_is_not_there_is_told_by_what_helps() {
     let nodes = ["/dev/video", "/dev/roots"].map(node).to_vec();
     let edits = ContainerEdits { device_nodes: nodes, ..ContainerEdits::default() };
     let without = Guest { groups: BTreeMap::new(), ..on("debian") };
-    let image = Guest::unopened(Abi::OWN, None);
+    let image = Guest::default();
     let cases = [
         (&without, false, "since it has no group video; after `groupadd -r video` in it, start it again"),
         (

@@ -3,7 +3,6 @@
 use expect_test::expect_file;
 use libgpuspec::apply::{CUDA_COMPAT_DIRECTORY, CudaCompat, DeviceFiles, Profile, Request};
 use libgpuspec::cdi::{self, ContainerEdits, Hook};
-use libgpuspec::ldcache::Abi;
 use libgpuspec::nspawn::guest::Cache;
 use libgpuspec::nspawn::{
     Bind, BindSource, Content, Farm, Guest, Loader, LoaderKind, Options, Preparation, Refused, RootKind,
@@ -372,23 +371,23 @@ fn hooks_of_unknown_meaning_are_refused_unless_allowed() {
 fn the_loaders_way_follows_the_root_and_the_c_library() {
     let host = "usr/lib64/libx.so.1  elf64 soname=libx.so.1";
     let odd = Guest { cache: Cache::Unusable, ..on("debian") };
-    let named = Guest::unopened(Abi::X86_64, Some("/usr/lib64".into()));
-    let cases: [(Guest, RootKind, Option<LoaderKind>, &str); 17] = [
+    let cases: [(Guest, RootKind, Option<LoaderKind>, &str); 18] = [
         (on("debian"), RootKind::Directory, None, "cache"),
         (on("fedora"), RootKind::Directory, None, "cache"),
         (on("debian"), RootKind::ReadOnly, None, "overlay"),
         (on("debian"), RootKind::Volatile, None, "overlay"),
         (on("debian"), RootKind::Ephemeral, None, "overlay"),
-        (on("debian"), RootKind::Image, None, "overlay"),
+        (on("debian"), RootKind::Image, None, "environment"),
         (odd, RootKind::Directory, None, "overlay"),
         (on("nixos"), RootKind::Directory, None, "none"),
         (on("alpine"), RootKind::Directory, None, "none"),
-        (named, RootKind::Image, None, "overlay"),
-        (Guest::unopened(Abi::X86_64, None), RootKind::Image, None, "environment"),
+        (on("debian"), RootKind::Image, Some(LoaderKind::Overlay), "environment"),
+        (on("debian"), RootKind::OutOfReach, Some(LoaderKind::Overlay), "environment"),
+        (Guest::default(), RootKind::Image, None, "environment"),
         (on("debian"), RootKind::OutOfReach, None, "environment"),
         (on("nixos"), RootKind::OutOfReach, None, "none"),
         (on("alpine"), RootKind::OutOfReach, None, "none"),
-        (Guest::unopened(Abi::X86_64, None), RootKind::Image, Some(LoaderKind::Overlay), "environment"),
+        (Guest::default(), RootKind::Image, Some(LoaderKind::Overlay), "environment"),
         (on("debian"), RootKind::ReadOnly, Some(LoaderKind::Environment), "environment"),
         (on("alpine"), RootKind::Directory, Some(LoaderKind::Cache), "cache"),
     ];

@@ -199,7 +199,6 @@ fn attach_to(
         unknown_hooks: &[],
         allowed_hooks: &[],
         loader: None,
-        library_directory: None,
         root_kind: None,
         user_namespace: None,
         told: Told::Arguments,

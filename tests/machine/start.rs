@@ -237,7 +237,7 @@ fn links_over_a_library_directory_touch_nothing() {
     let link = fs::read_link(Path::new(STATE).join("farm/0/libcuda.so.1")).unwrap();
     assert_eq!(link, Path::new("/run/gpuspec/lib/libcuda.so.1"));
     let settings = fs::read_to_string(SETTINGS).unwrap();
-    let line = "OverlayReadOnly=+/usr/lib/x86_64-linux-gnu:/run/gpuspec/nspawn/guest/farm/0:/usr/lib/x86_64-linux-gnu\n";
+    let line = "OverlayReadOnly=/run/gpuspec/nspawn/guest/below/0:/run/gpuspec/nspawn/guest/farm/0:/usr/lib/x86_64-linux-gnu\n";
     assert!(settings.contains(line), "{settings}");
     assert_eq!(place.state(), place.before(), "while it runs");
     assert_eq!(cleanup().status, Some(0));
@@ -245,9 +245,14 @@ fn links_over_a_library_directory_touch_nothing() {
 
     fs::remove_file("/var/lib/machines/guest").unwrap();
     fs::write("/var/lib/machines/guest.raw", "an image").unwrap();
-    let ended = prepare(&["--library-directory=/usr/lib64"]);
-    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-    assert!(fs::read_to_string(SETTINGS).unwrap().contains("OverlayReadOnly=+/usr/lib64:"));
+    for loader in [None, Some("--loader=overlay")] {
+        let words = ["--library-directory=/usr/lib64"].into_iter().chain(loader);
+        let ended = prepare(&words.collect::<Vec<_>>());
+        assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+        assert!(ended.stderr.contains("LD_LIBRARY_PATH is set instead"), "{}", ended.stderr);
+        let settings = fs::read_to_string(SETTINGS).unwrap();
+        assert!(!settings.contains("Overlay") && settings.contains("LD_LIBRARY_PATH="), "{settings}");
+    }
     assert_eq!(cleanup().status, Some(0));
     place.assert_untouched("after the image's stop");
 }

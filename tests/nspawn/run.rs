@@ -113,7 +113,7 @@ fn a_machine_is_run_with_its_devices_and_nothing_is_left() {
     let libraries = "/lib/x86_64-linux-gnu";
     let expected = format!(
         "-D\n{}/m\n--register=no\n--keep-unit\n--setenv=UNTRUSTED=1\n--setenv=A=B\n--bind-ro={state}/tree:/run/gpuspec\n--bind=/dev/null\n\
-         --overlay-ro=+{libraries}:{state}/farm/0:{libraries}\n--\nls\n--device\nx\n",
+         --overlay-ro={state}/below/0:{state}/farm/0:{libraries}\n--\nls\n--device\nx\n",
         place.here()
     );
     assert_eq!(arguments, expected);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use libgpuspec::Root;
-use libgpuspec::nspawn::{self, MachineRoot, Order, RootKind, Told};
+use libgpuspec::nspawn::{self, MachineRoot, Order, RootKind};
 use libgpuspec::render::nspawn::bundle;
 use libgpuspec::root::{Durability, Kind};
 use serde_json::{Value, json};
@@ -82,7 +82,6 @@ impl Bundle {
         let order = Order {
             root: Some(MachineRoot::Directory(root.clone())),
             root_kind: Some(RootKind::ReadOnly),
-            told: Told::Bundle,
             user_namespace: Some(has_user_namespace(&config)),
             ..resolved.order(&asked, &name)
         };

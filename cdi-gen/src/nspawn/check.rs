@@ -72,7 +72,7 @@ impl Check {
         let mut notices = Vec::new();
         // That there is none is told by what comes of it.
         let root = asked.root().or_else(|| Some(Machine::find(&host, &name).ok()?.root));
-        let asked = match image::completed(&host, root.as_ref(), asked, &mut notices)? {
+        let asked = match image::completed(root.as_ref(), asked, &mut notices) {
             Ok(asked) => asked,
             Err(reason) => return Ok(output::usage(reason)),
         };

@@ -61,8 +61,7 @@ impl Enable {
         unit.hidden.iter().for_each(|hidden| output::warning(&hidden.to_string()));
         let asked = unit.complete(absolute(self.asked.clone())?);
         let mut notices = Vec::new();
-        // Once, where somebody waits: a start does not look into images.
-        let asked = match image::completed(&host, self.root(&host, &asked)?.as_ref(), asked, &mut notices)? {
+        let asked = match image::completed(self.root(&host, &asked)?.as_ref(), asked, &mut notices) {
             Ok(asked) => asked,
             Err(reason) => return Ok(output::usage(reason)),
         };

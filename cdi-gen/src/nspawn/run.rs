@@ -51,8 +51,8 @@ pub(crate) struct Run {
 struct Flags {
     #[command(flatten)]
     given: Given,
-    /// In a disk image, the directory where its loader looks for libraries, as /usr/lib64
-    #[arg(long, value_name = "DIR", value_parser = machine_directory)]
+    /// Of no effect; earlier versions laid links over this directory of a disk image
+    #[arg(long, value_name = "DIR", value_parser = machine_directory, hide = true)]
     library_directory: Option<Utf8PathBuf>,
 }
 
@@ -85,7 +85,7 @@ impl Run {
         tell(&host, &command)?;
         let machine = machine(&host, &command)?;
         let mut notices = Vec::new();
-        let asked = match image::completed(&host, Some(&machine.root), asked, &mut notices)? {
+        let asked = match image::completed(Some(&machine.root), asked, &mut notices) {
             Ok(asked) => asked,
             Err(reason) => return Ok(output::usage(reason)),
         };

@@ -217,7 +217,10 @@ fn loader(checked: &Checked<'_>) -> Option<Finding> {
         Loader::Environment => Some(finding(
             Severity::Warning,
             "the libraries are found by LD_LIBRARY_PATH alone, which neither set-user-ID programs nor logins heed",
-            "--loader overlay, with --library-directory for an image",
+            match checked.guest.libc {
+                Libc::Unknown => "give the machine a directory as its root, where others are to find them",
+                Libc::Glibc | Libc::Musl | Libc::Absent => "--loader overlay",
+            },
         )),
         Loader::Overlay(farms) => {
             let directories: Vec<&str> = farms.iter().map(|farm| farm.directory.as_str()).collect();

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::groups;
 use crate::elf::Version;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ldcache::{self, Abi};
+use crate::notice::shortened;
+use crate::root::Kind;
 use crate::{Notice, Root};
 
 const CACHE: &str = "/etc/ld.so.cache";
@@ -20,6 +22,9 @@ const CACHE: &str = "/etc/ld.so.cache";
 pub(super) const OPENCL: &str = "/etc/OpenCL/vendors";
 /// Most of them that are known; the largest number seen is three.
 const MAX_DRIVERS: usize = 64;
+
+/// Most notices about one machine's tree: the tree decides how many there would be.
+const MAX_NOTICES: usize = 20;
 
 /// The facts about a machine that decide how it gets a driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -86,19 +91,13 @@ pub enum Cache {
     /// There is none.
     #[default]
     Missing,
-    /// What it lists, directories without links on the way to them.
+    /// What it lists in directories that are there; their paths have no links.
     Usable(Vec<ldcache::Entry>),
     /// It cannot be used.
     Unusable,
 }
 
 impl Guest {
-    /// A machine whose tree is not looked into: programs of this kind, a loader that looks here.
-    pub fn unopened(abi: Abi, directory: Option<Utf8PathBuf>) -> Guest {
-        let programs = directory.map(|directory| Programs { abi, directory, glibc: None });
-        Guest { programs: programs.into_iter().collect(), ..Guest::default() }
-    }
-
     /// What is known of programs of this kind.
     pub fn programs(&self, abi: Abi) -> Option<&Programs> {
         self.programs.iter().find(|programs| programs.abi == abi)
@@ -120,7 +119,7 @@ pub fn inspect(root: &Root) -> (Guest, Vec<Notice>) {
     };
     notices.sort();
     notices.dedup();
-    (guest, notices)
+    (guest, shortened(notices, MAX_NOTICES))
 }
 
 fn opencl(root: &Root, notices: &mut Vec<Notice>) -> BTreeSet<String> {
@@ -162,10 +161,7 @@ fn cache(root: &Root, notices: &mut Vec<Notice>) -> Cache {
         }
     };
     match ldcache::entries(&bytes) {
-        Ok(mut entries) => {
-            resolve(root, &mut entries, notices);
-            Cache::Usable(entries)
-        }
+        Ok(entries) => Cache::Usable(resolve(root, entries, notices)),
         Err(malformed) => {
             notices.push(Notice(format!("{}: {malformed}", root.outside(path))));
             Cache::Unusable
@@ -173,21 +169,49 @@ fn cache(root: &Root, notices: &mut Vec<Notice>) -> Cache {
     }
 }
 
-/// Most directories of a cache that are looked up; the others are taken as they are written.
+/// Most directories of a cache that are looked up; libraries in the others are left out.
 const MAX_DIRECTORIES: usize = 64;
 
-/// /lib is a link nearly everywhere, and caches name what is below it.
-fn resolve(root: &Root, entries: &mut [ldcache::Entry], notices: &mut Vec<Notice>) {
-    let mut known: BTreeMap<Utf8PathBuf, Utf8PathBuf> = BTreeMap::new();
-    for entry in entries {
+/// The entries whose directories are there, with the paths that these have without links: /lib is a link nearly
+/// everywhere.
+///
+/// No path is taken as the machine wrote it: other programs would follow its links and its `..` from the host's root.
+fn resolve(root: &Root, entries: Vec<ldcache::Entry>, notices: &mut Vec<Notice>) -> Vec<ldcache::Entry> {
+    let mut known: BTreeMap<Utf8PathBuf, Option<Utf8PathBuf>> = BTreeMap::new();
+    let mut more = BTreeSet::new();
+    let mut resolved = Vec::new();
+    for mut entry in entries {
         let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.file_name()) else { continue };
-        if !known.contains_key(parent) && known.len() < MAX_DIRECTORIES {
-            let real = told(root.resolve(parent), notices);
-            known.insert(parent.to_owned(), real.unwrap_or_else(|| parent.to_owned()));
+        if !known.contains_key(parent) {
+            if known.len() == MAX_DIRECTORIES {
+                more.insert(parent.to_owned());
+                continue;
+            }
+            known.insert(parent.to_owned(), told(real_directory(root, parent), notices));
         }
-        if let Some(real) = known.get(parent) {
+        if let Some(Some(real)) = known.get(parent) {
             entry.path = real.join(name);
+            resolved.push(entry);
         }
+    }
+    if !more.is_empty() {
+        let (path, count) = (root.outside(Utf8Path::new(CACHE)), more.len());
+        let text =
+            format!("{path}: names {count} directories more than the {MAX_DIRECTORIES} that are looked up");
+        notices.push(Notice(text));
+    }
+    resolved
+}
+
+/// The directory that a path of a cache leads to, if it is there.
+fn real_directory(root: &Root, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
+    if !path.is_absolute() || path.as_str().split('/').any(|name| name == "..") {
+        let reason = "in the loader's cache, and not an absolute path without `..`; left out".to_owned();
+        return Err(Error::Format { path: path.to_owned(), reason });
+    }
+    match root.find(path)? {
+        Some(found) if found.entry.kind == Kind::Directory => found.real_path().map(Some),
+        Some(_) | None => Ok(None),
     }
 }
 

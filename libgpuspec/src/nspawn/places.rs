@@ -19,7 +19,7 @@ impl Places<'_> {
         self.0.join("farm").join(index.to_string())
     }
 
-    /// The directory that they are laid over, where that has no safe name in the machine.
+    /// The machine's directory that they are laid over, mounted here: in the machine it has no safe path.
     pub(crate) fn below(self, index: usize) -> Utf8PathBuf {
         self.0.join("below").join(index.to_string())
     }

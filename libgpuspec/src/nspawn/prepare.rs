@@ -1,6 +1,6 @@
 //! A machine made ready for its start: all is read and decided first, then written down, then done; or nothing is.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
 use super::cleanup::take_back;
 use super::machine::{Machine, MachineRoot};
@@ -14,7 +14,6 @@ use super::{guest, loader, plan, tree};
 use crate::apply::Request;
 use crate::cdi::ContainerEdits;
 use crate::error::{Error, Result};
-use crate::ldcache::Abi;
 use crate::render::nspawn::lines::lines;
 use crate::root::Directory;
 use crate::{Notice, Root};
@@ -36,8 +35,6 @@ pub struct Order<'a> {
     pub allowed_hooks: &'a [String],
     /// How its loader finds libraries; by its root where nothing is said.
     pub loader: Option<LoaderKind>,
-    /// Where its loader looks, if its root is an image.
-    pub library_directory: Option<Utf8PathBuf>,
     /// What becomes of its root; by its settings where nothing is said.
     pub root_kind: Option<RootKind>,
     /// Whether it has a user namespace; by its settings where nothing is said.
@@ -49,11 +46,9 @@ pub struct Order<'a> {
 /// By what systemd-nspawn is told of a preparation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Told {
-    /// Whoever asks for it tells it, or nobody.
+    /// Whoever asks for it tells it, by arguments or a bundle's config, or nobody.
     #[default]
     Arguments,
-    /// A bundle's config: what that names is all in the machine's state.
-    Bundle,
     /// Its settings file.
     Settings(SettingsPlace),
 }
@@ -96,10 +91,9 @@ pub fn prepare(
         Ok((done?, decided))
     });
     notices.extend(state.close().err().map(Notice::from));
-    let (bare, Decided { preparation, notices: told, user_namespace, .. }) = done?;
+    let (held, Decided { preparation, notices: told, .. }) = done?;
     notices.extend(told);
-    // Elsewhere its root has no right to that.
-    notices.extend(bare.filter(|_| !user_namespace));
+    notices.extend(held);
     Ok(preparation)
 }
 
@@ -129,7 +123,7 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
         None => Machine::find(host, order.machine),
     };
     let machine = machine.map_err(Failed::Machine)?;
-    let (guest, mut notices) = inspect(host, &machine.root, order, sandbox).map_err(Failed::Machine)?;
+    let (guest, mut notices) = inspect(host, &machine.root, sandbox).map_err(Failed::Machine)?;
     let options = Options {
         loader: order.loader,
         root: order.root_kind.unwrap_or_else(|| machine.root_kind()),
@@ -170,15 +164,10 @@ pub(super) fn planned(
     Ok((sources, preparation))
 }
 
-fn inspect(
-    host: &Root,
-    root: &MachineRoot,
-    order: &Order<'_>,
-    sandbox: Sandbox,
-) -> Result<(Guest, Vec<Notice>)> {
+fn inspect(host: &Root, root: &MachineRoot, sandbox: Sandbox) -> Result<(Guest, Vec<Notice>)> {
     match root {
         MachineRoot::Directory(path) => confined(sandbox, guest_root(host, path)?, guest::inspect),
-        MachineRoot::Image(_) => Ok((Guest::unopened(Abi::OWN, order.library_directory.clone()), Vec::new())),
+        MachineRoot::Image(_) => Ok((Guest::default(), Vec::new())),
     }
 }
 
@@ -193,21 +182,21 @@ fn carry_out(
     decided: &mut Decided,
     order: &Order<'_>,
     sandbox: Sandbox,
-) -> Result<Option<Notice>> {
+) -> Result<Vec<Notice>> {
     let Decided { machine, preparation, changes, .. } = decided;
+    let directory = state.make()?;
+    // First of all: what cannot be held is named nowhere.
+    let mut notices = hold(host, &machine.root, &directory, &mut preparation.loader)?;
     let unwritable = |error: crate::render::nspawn::Unwritable| Error::Machine(error.to_string());
     let text = lines(preparation, &state.path(), &settings::base(machine)).map_err(unwritable)?;
     let mut trees: Vec<Tree> = changes.take().into_iter().collect();
     if order.told == Told::Settings(SettingsPlace::Shared) {
         trees.push(settings::change(host, machine, &text)?);
     }
-    let directory = state.make()?;
     let mut manifest = Manifest { done: false, trees };
     manifest.create(&directory)?;
-    let bare = tree::make(host, &directory, preparation)?;
-    if order.told == Told::Bundle {
-        tree::hold(&guest_root(host, machine.root.path())?, &directory, &preparation.loader)?;
-    }
+    // Elsewhere its root has no right to that.
+    notices.extend(tree::make(host, &directory, preparation)?.filter(|_| !decided.user_namespace));
     for tree in &manifest.trees {
         let gone = || Error::Machine(format!("{}: gone while the machine was prepared", tree.path));
         tree.with(sandbox, |root, changes| changes.make(root))?.ok_or_else(gone)??;
@@ -217,7 +206,20 @@ fn carry_out(
         settings::write_private(&directory, machine, &text)?;
     }
     finish(&directory, &mut manifest)?;
-    Ok(bare)
+    Ok(notices)
+}
+
+/// Mounts, in the state, what links are laid over; the others of these directories are told.
+fn hold(host: &Root, root: &MachineRoot, state: &Directory, loader: &mut Loader) -> Result<Vec<Notice>> {
+    match (loader, root) {
+        (Loader::Overlay(farms), MachineRoot::Directory(path)) => {
+            tree::hold(&guest_root(host, path)?, state, farms)
+        }
+        (Loader::Overlay(_), MachineRoot::Image(path)) => {
+            Err(Error::Machine(format!("{path}: an image, of which no directory can be held")))
+        }
+        (Loader::Cache(_) | Loader::Environment | Loader::Nothing, _) => Ok(Vec::new()),
+    }
 }
 
 fn guest_changes(

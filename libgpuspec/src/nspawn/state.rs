@@ -16,6 +16,9 @@ const SIZE: u64 = 48 << 20;
 /// As the kernel has it for host names, and so systemd for machines.
 const LONGEST_NAME: usize = 64;
 
+/// The mode of the directory of all states.
+const CLOSED: u32 = 0o700;
+
 /// What the names of runs begin with.
 const RUN: &str = "run_";
 
@@ -42,8 +45,17 @@ impl<'a> State<'a> {
             let states = host.make_directory(STATES.into())?;
             // Whoever worked on another machine may just have removed the directory, being the last.
             if let Some(lock) = states.lock_file(&lock_name(name))? {
-                return Ok(State { host, name, states, lock });
+                return State { host, name, states, lock }.closed();
             }
+        }
+    }
+
+    /// The same once the directory of all states is closed to users of this host: views, sockets and nodes in a state
+    /// are for its root and the machine. A directory that an earlier version made is closed too.
+    fn closed(self) -> Result<State<'a>> {
+        match self.states.set_mode(CLOSED) {
+            Ok(()) => Ok(self),
+            Err(error) => self.close().and(Err(error)),
         }
     }
 

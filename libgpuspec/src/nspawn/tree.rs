@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Content, Loader, Node, NodeKind, Places, Preparation, Way};
+use super::{Content, Farm, Loader, Node, NodeKind, Places, Preparation, Way};
 use crate::error::{Error, Result};
 use crate::root::{Directory, Durability, Entry, Kind, Restrictions, Views};
 use crate::{Notice, Root};
@@ -49,21 +49,32 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
     Ok(bare(views.bare()))
 }
 
-/// Mounts, in the state, the machine's directories that links are laid over: a path in a bundle's config would be followed
-/// by this host's root, and the machine could make it lead to this host's files.
-pub(super) fn hold(machine: &Root, state: &Directory, loader: &Loader) -> Result<()> {
-    let Loader::Overlay(farms) = loader else { return Ok(()) };
+/// Mounts, in the state, the machine's directories that links are laid over. systemd-nspawn follows a path to them with
+/// the rights of this host's root, and the machine could make it lead to this host's files.
+///
+/// A directory that is gone by now, or is something else, gets no links; the notices say so.
+pub(super) fn hold(machine: &Root, state: &Directory, farms: &mut Vec<Farm>) -> Result<Vec<Notice>> {
+    let places = Places("".into());
     let mut directories = Directories { top: state, below: BTreeMap::new() };
-    for (index, farm) in farms.iter().enumerate() {
-        let place = Places("".into()).below(index);
-        let (above, name) = directories.place(&place)?;
-        match machine.find(&farm.directory)? {
-            Some(found) => above.attach(name, &found.clone_mount()?, RESTRICTIONS)?,
-            // Named by the machine's loader cache alone.
-            None => drop(above.make_directory(name)?),
+    let (mut held, mut notices) = (Vec::new(), Vec::new());
+    for farm in farms.drain(..) {
+        match machine.find(&farm.directory)?.filter(|found| found.entry.kind == Kind::Directory) {
+            Some(found) => {
+                let place = places.below(held.len());
+                let (above, name) = directories.place(&place)?;
+                above.attach(name, &found.clone_mount()?, RESTRICTIONS)?;
+                held.push(farm);
+            }
+            None => {
+                let path = machine.outside(&farm.directory);
+                notices.push(Notice(format!(
+                    "{path}: changed while the machine was prepared; no links are laid over it"
+                )));
+            }
         }
     }
-    Ok(())
+    *farms = held;
+    Ok(notices)
 }
 
 /// What is told of what has no view.

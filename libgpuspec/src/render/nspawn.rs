@@ -12,4 +12,4 @@ pub mod lines;
 mod quote;
 
 pub use quote::Unwritable;
-pub(crate) use quote::settings_word;
+pub(crate) use quote::{mount_path, settings_word};

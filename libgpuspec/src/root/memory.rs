@@ -24,14 +24,14 @@ const MAX_COVERS: usize = 64;
 
 impl Root {
     /// Covers the directory at `path` with an empty file system of at most `size` bytes, on which device nodes
-    /// work and programs do not.
+    /// work and programs do not. Its top is open to its owner alone.
     pub(crate) fn cover_with_memory(&self, path: &Utf8Path, size: u64) -> Result<Directory> {
         let failed = |errno: Errno| self.error(path, "mounting a file system in memory on it", errno.into());
         let place = self.directory(path)?.ok_or_else(|| failed(Errno::NOENT))?;
         let made = || {
             let context = mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
             mount::fsconfig_set_string(&context, "size", size.to_string())?;
-            mount::fsconfig_set_string(&context, "mode", "0755")?;
+            mount::fsconfig_set_string(&context, "mode", "0700")?;
             mount::fsconfig_create(&context)?;
             let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
             mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)

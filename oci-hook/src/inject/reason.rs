@@ -14,8 +14,13 @@ const MAX: u64 = 64 << 10;
 
 /// Keeps it. Where it cannot be kept it has been said, which is what counts.
 pub(crate) fn keep(host: &Root, machine: &str, reason: &str) {
-    // It begins anew each time, and has no other name meanwhile that somebody killed would leave.
-    let _ = host.make_directory(PLACE.into()).and_then(|place| place.append(machine, reason.as_bytes(), 0));
+    let kept = host.make_directory(PLACE.into()).and_then(|place| {
+        // Names of machines, and paths in them, are for this host's root.
+        place.set_mode(0o700)?;
+        // The file is overwritten each time. It has no other name meanwhile that a killed process would leave.
+        place.append(machine, reason.as_bytes(), 0)
+    });
+    drop(kept);
 }
 
 /// What is kept.

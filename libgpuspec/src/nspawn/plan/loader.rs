@@ -11,6 +11,7 @@ use crate::apply::Libraries;
 use crate::ldcache::Abi;
 use crate::nspawn::guest::{Cache, Layout, Libc};
 use crate::nspawn::{Bind, BindSource, Content, Farm, Loader, LoaderKind, Options, RootKind, TREE};
+use crate::render::nspawn::mount_path;
 
 /// Most directories that links are laid over; a guest has one for each kind of programs, and a few of an old driver's.
 const MAX_FARMS: usize = 8;
@@ -31,7 +32,7 @@ pub(super) fn choose(draft: &mut Draft<'_>, options: &Options) -> Loader {
     let kind = options.loader.unwrap_or_else(|| by_guest(draft, options.root));
     match kind {
         LoaderKind::Cache => Loader::Cache(by_directory(&draft.libraries)),
-        LoaderKind::Overlay => overlay(draft),
+        LoaderKind::Overlay => overlay(draft, options.root),
         LoaderKind::Environment => Loader::Environment,
         LoaderKind::Nothing => Loader::Nothing,
     }
@@ -41,23 +42,18 @@ fn by_guest(draft: &mut Draft<'_>, root: RootKind) -> LoaderKind {
     let guest = draft.guest;
     let (writable, in_reach) = match root {
         RootKind::Directory => (true, true),
-        RootKind::ReadOnly | RootKind::Volatile | RootKind::Ephemeral | RootKind::Image => (false, true),
-        RootKind::OutOfReach => (false, false),
+        RootKind::ReadOnly | RootKind::Volatile | RootKind::Ephemeral => (false, true),
+        RootKind::Image | RootKind::OutOfReach => (false, false),
     };
     match (guest.libc, guest.layout) {
         (Libc::Musl | Libc::Absent, _) | (_, Layout::Store) => LoaderKind::Nothing,
-        (Libc::Glibc | Libc::Unknown, _) if !in_reach => LoaderKind::Environment,
+        (Libc::Glibc | Libc::Unknown, _) if !in_reach => {
+            draft.notices.extend((root == RootKind::Image).then(|| no_overlay(root)));
+            LoaderKind::Environment
+        }
         (Libc::Glibc, Layout::Directories) if !writable => LoaderKind::Overlay,
         (Libc::Glibc, Layout::Directories) if guest.cache == Cache::Unusable => LoaderKind::Overlay,
         (Libc::Glibc, Layout::Directories) => LoaderKind::Cache,
-        (Libc::Unknown, _) if guest.programs.is_empty() => {
-            draft.notices.push(Notice(
-                "the image was not looked into, so its directory of libraries is not known: LD_LIBRARY_PATH is set, which \
-                 not every program heeds; --library-directory names it"
-                    .to_owned(),
-            ));
-            LoaderKind::Environment
-        }
         (Libc::Unknown, _) => LoaderKind::Overlay,
     }
 }
@@ -88,9 +84,28 @@ fn by_directory(libraries: &BTreeSet<(Abi, Utf8PathBuf)>) -> Vec<Libraries> {
     sorted.into_iter().map(one).collect()
 }
 
+/// Why no links can be laid over directories of such a root. The lower layer of an overlay must be held by us: by its
+/// path, systemd-nspawn would follow the machine's links out of the machine.
+fn no_overlay(root: RootKind) -> Notice {
+    let why = match root {
+        RootKind::Image => {
+            "systemd-nspawn mounts the image itself, so no links can be laid over its libraries"
+        }
+        RootKind::OutOfReach => "arguments alone lay no links over the machine's libraries",
+        RootKind::Directory | RootKind::ReadOnly | RootKind::Volatile | RootKind::Ephemeral => {
+            "no directory of libraries is known to lay links over"
+        }
+    };
+    Notice(format!("{why}: LD_LIBRARY_PATH is set instead, which not every program heeds"))
+}
+
 /// Links over the loader's own directories, and over those where the guest's cache has libraries of the same names:
 /// the cache is asked first.
-fn overlay(draft: &mut Draft<'_>) -> Loader {
+fn overlay(draft: &mut Draft<'_>, root: RootKind) -> Loader {
+    if matches!(root, RootKind::Image | RootKind::OutOfReach) {
+        draft.notices.push(no_overlay(root));
+        return Loader::Environment;
+    }
     let mut farms: BTreeMap<Utf8PathBuf, BTreeMap<String, Utf8PathBuf>> = BTreeMap::new();
     let mut link = |directory: &Utf8Path, name: &str, at: &Utf8Path| {
         let links = farms.entry(directory.to_owned()).or_default();
@@ -107,7 +122,7 @@ fn overlay(draft: &mut Draft<'_>) -> Loader {
         }
         let stale = cached.iter().filter(|entry| entry.abi == *abi && entry.name == name);
         for directory in stale.filter_map(|entry| entry.path.parent()) {
-            if !directory.starts_with(TREE) {
+            if !directory.starts_with(TREE) && mount_path(directory).is_ok() {
                 link(directory, name, at);
             }
         }
@@ -117,17 +132,17 @@ fn overlay(draft: &mut Draft<'_>) -> Loader {
     let mut farms: Vec<Farm> =
         farms.into_iter().map(|(directory, links)| Farm { directory, links }).collect();
     farms.sort_by_key(|farm| !own.contains(&farm.directory));
-    for farm in farms.iter().skip(MAX_FARMS) {
-        let text =
-            format!("{}: has libraries of an older driver, which its programs may load", farm.directory);
-        draft.notices.push(Notice(text));
+    let older: Vec<String> = farms.iter().skip(MAX_FARMS).map(|farm| farm.directory.to_string()).collect();
+    if let [first, ..] = older.as_slice() {
+        let count = older.len();
+        draft.notices.push(Notice(format!(
+            "{first}: one of {count} more directories with libraries of an older driver, which programs may load"
+        )));
     }
     farms.truncate(MAX_FARMS);
     farms.sort();
     if farms.is_empty() {
-        draft.notices.push(Notice(
-            "no directory of libraries is known to lay links over: LD_LIBRARY_PATH is set instead".to_owned(),
-        ));
+        draft.notices.push(no_overlay(root));
         return Loader::Environment;
     }
     Loader::Overlay(farms)

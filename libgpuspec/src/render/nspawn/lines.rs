@@ -87,9 +87,11 @@ fn mounts(preparation: &Preparation, state: &Utf8Path) -> Result<Vec<Mount>, Unw
     }
     if let Loader::Overlay(farms) = &preparation.loader {
         for (index, farm) in farms.iter().enumerate() {
-            let (directory, links) =
-                (quote::mount_path(&farm.directory)?, quote::mount_path(&places.farm(index))?);
-            let value = format!("+{directory}:{links}:{directory}");
+            // All layers are in the state. systemd-nspawn only joins `+DIR` to the machine's root: the kernel would
+            // follow the machine's links from the host's own root.
+            let (below, links) =
+                (quote::mount_path(&places.below(index))?, quote::mount_path(&places.farm(index))?);
+            let value = format!("{below}:{links}:{}", quote::mount_path(&farm.directory)?);
             mounts.push(Mount { key: "OverlayReadOnly", flag: "--overlay-ro", value });
         }
     }
@@ -160,7 +162,11 @@ mod tests {
         ("Bind", "--bind", "/run/x.socket"),
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/nspawn/m/tree/lib:/run/opengl-driver/lib"),
         ("BindReadOnly", "--bind-ro", "/run/gpuspec/params:/proc/driver/nvidia/params"),
-        ("OverlayReadOnly", "--overlay-ro", "+/usr/lib64:/run/gpuspec/nspawn/m/farm/0:/usr/lib64"),
+        (
+            "OverlayReadOnly",
+            "--overlay-ro",
+            "/run/gpuspec/nspawn/m/below/0:/run/gpuspec/nspawn/m/farm/0:/usr/lib64",
+        ),
     ];
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn line_safe(text: &str) -> Result<&str, Unwritable> {
 }
 
 /// A path as part of a mount's description, where a colon separates.
-pub(super) fn mount_path(path: &Utf8Path) -> Result<String, Unwritable> {
+pub(crate) fn mount_path(path: &Utf8Path) -> Result<String, Unwritable> {
     let text = path.as_str();
     let refuse = |why| Err(Unwritable { text: text.to_owned(), why });
     if !text.starts_with('/') {
