@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -113,8 +114,9 @@ fn h1_no_exchange_shows_a_machine_this_hosts_directories() {
     let stop = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
         scope.spawn(|| exchange_until(&own, &decoy, &stop));
-        let one = "run -D \"$HERE/m\" -- /bin/sh -c 'read key <LIBRARIES/key && echo $key; echo ran'";
-        let said = place.says(&format!("for i in $(seq 60); do {one}; done"));
+        let look = "for at in LIBRARIES /srv/secret; do read key <$at/key && echo $key; done; echo ran";
+        let said =
+            place.says(&format!("for i in $(seq 60); do run -D \"$HERE/m\" -- /bin/sh -c '{look}'; done"));
         stop.store(true, Ordering::Relaxed);
         said
     });
@@ -125,7 +127,8 @@ fn h1_no_exchange_shows_a_machine_this_hosts_directories() {
 fn exchange_until(one: &Path, other: &Path, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
-        std::thread::yield_now();
+        // About as long as systemd-nspawn takes from one look at the tree to the next.
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -43,12 +43,10 @@ pub(crate) fn guest(at: &Path) -> PathBuf {
 
 /// Writes a loader cache that has these libraries, as `(directory, name)`.
 pub(crate) fn cache(guest: &Path, libraries: &[(&str, &str)]) {
-    let library = |(directory, name): &(_, _)| Library {
-        abi: Abi::OWN,
-        directory: Utf8Path::new(*directory),
-        name: *name,
-    };
-    let libraries: Vec<Library<'_>> = libraries.iter().map(library).collect();
+    let libraries: Vec<Library<'_>> = libraries
+        .iter()
+        .map(|&(directory, name)| Library { abi: Abi::OWN, directory: Utf8Path::new(directory), name })
+        .collect();
     let bytes = ldcache::insert(None, &libraries).unwrap().unwrap();
     fs::write(guest.join("etc/ld.so.cache"), bytes).unwrap();
 }
