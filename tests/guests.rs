@@ -13,6 +13,9 @@ mod nodes;
 mod plans;
 #[path = "guests/properties.rs"]
 mod properties;
+#[path = "support/real.rs"]
+#[allow(dead_code)]
+mod real;
 #[path = "support/tree.rs"]
 mod tree;
 #[path = "guests/trees.rs"]

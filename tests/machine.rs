@@ -11,12 +11,16 @@ mod attached;
 mod elf;
 #[path = "machine/faults.rs"]
 mod faults;
+#[path = "machine/held.rs"]
+mod held;
 #[path = "machine/hostile.rs"]
 mod hostile;
 #[path = "machine/kept.rs"]
 mod kept;
 #[path = "machine/place.rs"]
 mod place;
+#[path = "support/real.rs"]
+mod real;
 #[path = "machine/settings.rs"]
 mod settings;
 #[path = "machine/start.rs"]

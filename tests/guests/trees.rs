@@ -115,3 +115,57 @@ fn every_c_library_cut_short_is_none() {
         assert_eq!((guest.libc, guest.programs), (Libc::Absent, Vec::new()), "{length} bytes");
     }
 }
+
+/// H1: of a cache, what leads to no directory of the tree is left out.
+#[test]
+fn h1_a_cache_names_directories_of_the_tree_only() {
+    let page = "etc dir
+        srv dir
+        file \"x\"
+        usr/lib64/kept/a \"x\"
+        link -> usr/lib64/kept
+        out -> ../../../../../../../../etc
+        magic -> /proc/self/root/etc
+        loop -> loop";
+    let cases = [
+        ("/usr/lib64/kept", Some("/usr/lib64/kept/libx.so.1")),
+        ("/link", Some("/usr/lib64/kept/libx.so.1")),
+        ("/out", Some("/etc/libx.so.1")),
+        ("/magic", None),
+        ("/loop", None),
+        ("/file", None),
+        ("/gone", None),
+        ("/usr/lib64/kept/..", None),
+        ("/usr/../../../srv", None),
+        ("usr/lib64/kept", None),
+    ];
+    for (directory, expected) in cases {
+        let tree = crate::tree::Tree::build(page);
+        crate::real::cache(tree.path().as_std_path(), &[(directory, "libx.so.1")]);
+        let (guest, _) = libgpuspec::nspawn::guest::inspect(&libgpuspec::Root::open(tree.path()).unwrap());
+        let Cache::Usable(entries) = guest.cache else { panic!("{directory}: {:?}", guest.cache) };
+        let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(paths.first().copied(), expected, "{directory}");
+    }
+}
+
+/// N5: a cache of 70,000 directories makes a few notices, whether they are there or cannot be believed.
+#[test]
+fn n5_a_cache_of_many_directories_makes_few_notices() {
+    for (prefix, suffix) in [("/d", ""), ("/d", "/../x"), ("/loop", "")] {
+        let tree = crate::tree::Tree::build("etc dir");
+        let directories: Vec<String> =
+            (0..70_000).map(|number| format!("{prefix}{number}{suffix}")).collect();
+        // The first ones are links to themselves.
+        for name in directories.iter().take(if prefix == "/loop" { 64 } else { 0 }) {
+            std::os::unix::fs::symlink(name, tree.path().join(name.trim_start_matches('/'))).unwrap();
+        }
+        let libraries: Vec<(&str, &str)> =
+            directories.iter().map(|name| (name.as_str(), "libx.so.1")).collect();
+        crate::real::cache(tree.path().as_std_path(), &libraries);
+        let started = std::time::Instant::now();
+        let (_, notices) = libgpuspec::nspawn::guest::inspect(&libgpuspec::Root::open(tree.path()).unwrap());
+        assert!((1..=21).contains(&notices.len()), "{prefix}{suffix}: {} notices", notices.len());
+        assert!(started.elapsed().as_secs() < 5, "{prefix}{suffix}: {:?}", started.elapsed());
+    }
+}

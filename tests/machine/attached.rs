@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -73,6 +73,11 @@ impl Running {
         }
         assert_eq!(self.path("/dev/nvidia0").metadata().unwrap().rdev(), 195 << 8, "{when}");
         assert_eq!(fs::read(GATE).unwrap(), b"open", "{when}");
+        // H3: nodes with the machine's numbers, and sockets of closed directories, are in `inside`.
+        for closed in ["/run/gpuspec/nspawn", "/run/gpuspec/nspawn/guest"] {
+            let mode = Path::new(closed).metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{when}: {closed}");
+        }
     }
 
     fn assert_detached(&self, when: &str) {

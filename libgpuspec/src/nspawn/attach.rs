@@ -14,11 +14,13 @@ mod leader;
 mod record;
 mod seen;
 
+use super::guest::MAX_NOTICES;
 use super::manifest::Manifest;
 use super::prepare::planned;
 use super::state::{State, check_name, state_directory};
 use super::{Failed, Options, Order, Preparation, RootKind};
 use crate::error::{Error, Result};
+use crate::notice::shortened;
 use crate::{Notice, Root};
 
 use carry::carry_out;
@@ -238,7 +240,7 @@ fn take_back(
     }
     let alive = if Leader::again(&record.leader).is_some() { Alive::Yes } else { Alive::No };
     let closed = record.grant.as_ref().map_or(Ok(()), |grant| gate(grant, Gate::Close(alive)));
-    notices.extend(record.take_out(was_done, messenger)?);
+    notices.extend(shortened(record.take_out(was_done, messenger)?, MAX_NOTICES));
     match (closed, alive) {
         (Err(reason), Alive::Yes) => return Err(still_open(state.name(), &reason)),
         (closed, _) => notices.extend(closed.err().map(Notice)),
@@ -263,7 +265,8 @@ fn decide(
 ) -> std::result::Result<Preparation, Failed> {
     let seen: Seen = errand::send(messenger, wanted.leader, Work::Inspect)?;
     let (guest, told) = seen.told();
-    notices.extend(told);
+    // What a process in the machine says of it: counted here again.
+    notices.extend(shortened(told, MAX_NOTICES));
     let options = Options {
         loader: wanted.order.loader,
         // Nothing of it may stay, and so its cache is not extended.

@@ -24,7 +24,7 @@ pub(super) const OPENCL: &str = "/etc/OpenCL/vendors";
 const MAX_DRIVERS: usize = 64;
 
 /// Most notices about one machine's tree: the tree decides how many there would be.
-const MAX_NOTICES: usize = 20;
+pub(super) const MAX_NOTICES: usize = 20;
 
 /// The facts about a machine that decide how it gets a driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
