@@ -5,8 +5,15 @@
 
 #[path = "escape/attach.rs"]
 mod attach;
+#[path = "support/elf.rs"]
+#[allow(dead_code)]
+mod elf;
+#[path = "escape/held.rs"]
+mod held;
 #[path = "support/rootfs.rs"]
 mod rootfs;
+#[path = "support/tree.rs"]
+mod tree;
 
 use std::fs;
 use std::os::unix::fs::symlink;

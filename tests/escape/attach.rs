@@ -17,7 +17,7 @@ use super::{ATTEMPTS, Place, races, rootfs};
 const WITHIN: &str = "LIBGPUSPEC_TEST_WITHIN";
 
 /// Whether this is that process; where it is not, the test of this name is run in one.
-fn is_within(test: &str) -> bool {
+pub(super) fn is_within(test: &str) -> bool {
     if std::env::var_os(WITHIN).is_some() {
         return true;
     }

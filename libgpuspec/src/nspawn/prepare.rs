@@ -114,6 +114,8 @@ pub struct Decided {
     pub notices: Vec<Notice>,
     /// What its loader is told in its tree.
     changes: Option<Tree>,
+    /// Device and inode of the tree that was looked at.
+    identity: Option<(u64, u64)>,
 }
 
 /// All that [`prepare`] knows before it does anything; nothing is done.
@@ -123,7 +125,7 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
         None => Machine::find(host, order.machine),
     };
     let machine = machine.map_err(Failed::Machine)?;
-    let (guest, mut notices) = inspect(host, &machine.root, sandbox).map_err(Failed::Machine)?;
+    let (identity, guest, mut notices) = inspect(host, &machine.root, sandbox).map_err(Failed::Machine)?;
     let options = Options {
         loader: order.loader,
         root: order.root_kind.unwrap_or_else(|| machine.root_kind()),
@@ -139,7 +141,7 @@ pub fn preview(host: &Root, order: &Order<'_>, sandbox: Sandbox) -> std::result:
         (Loader::Cache(_) | Loader::Overlay(_) | Loader::Environment | Loader::Nothing, _) => None,
     };
     let user_namespace = options.user_namespace;
-    Ok(Decided { machine, guest, sources, user_namespace, preparation, notices, changes })
+    Ok(Decided { machine, guest, sources, user_namespace, preparation, notices, changes, identity })
 }
 
 /// What this host has of what is ordered, and what a guest is given of it.
@@ -164,11 +166,18 @@ pub(super) fn planned(
     Ok((sources, preparation))
 }
 
-fn inspect(host: &Root, root: &MachineRoot, sandbox: Sandbox) -> Result<(Guest, Vec<Notice>)> {
-    match root {
-        MachineRoot::Directory(path) => confined(sandbox, guest_root(host, path)?, guest::inspect),
-        MachineRoot::Image(_) => Ok((Guest::default(), Vec::new())),
-    }
+type Inspected = (Option<(u64, u64)>, Guest, Vec<Notice>);
+
+fn inspect(host: &Root, root: &MachineRoot, sandbox: Sandbox) -> Result<Inspected> {
+    let MachineRoot::Directory(path) = root else { return Ok((None, Guest::default(), Vec::new())) };
+    let root = guest_root(host, path)?;
+    let identity = identity(&root)?;
+    let (guest, notices) = confined(sandbox, root, guest::inspect)?;
+    Ok((identity, guest, notices))
+}
+
+fn identity(root: &Root) -> Result<Option<(u64, u64)>> {
+    Ok(root.target(Utf8Path::new("/"))?.map(|entry| entry.identity))
 }
 
 /// A guest's tree, which is not the host's own.
@@ -183,10 +192,10 @@ fn carry_out(
     order: &Order<'_>,
     sandbox: Sandbox,
 ) -> Result<Vec<Notice>> {
-    let Decided { machine, preparation, changes, .. } = decided;
     let directory = state.make()?;
     // First of all: what cannot be held is named nowhere.
-    let mut notices = hold(host, &machine.root, &directory, &mut preparation.loader)?;
+    let mut notices = hold(host, decided, &directory)?;
+    let Decided { machine, preparation, changes, .. } = decided;
     let unwritable = |error: crate::render::nspawn::Unwritable| Error::Machine(error.to_string());
     let text = lines(preparation, &state.path(), &settings::base(machine)).map_err(unwritable)?;
     let mut trees: Vec<Tree> = changes.take().into_iter().collect();
@@ -210,16 +219,15 @@ fn carry_out(
 }
 
 /// Mounts, in the state, what links are laid over; the others of these directories are told.
-fn hold(host: &Root, root: &MachineRoot, state: &Directory, loader: &mut Loader) -> Result<Vec<Notice>> {
-    match (loader, root) {
-        (Loader::Overlay(farms), MachineRoot::Directory(path)) => {
-            tree::hold(&guest_root(host, path)?, state, farms)
-        }
-        (Loader::Overlay(_), MachineRoot::Image(path)) => {
-            Err(Error::Machine(format!("{path}: an image, of which no directory can be held")))
-        }
-        (Loader::Cache(_) | Loader::Environment | Loader::Nothing, _) => Ok(Vec::new()),
+fn hold(host: &Root, decided: &mut Decided, state: &Directory) -> Result<Vec<Notice>> {
+    let Loader::Overlay(farms) = &mut decided.preparation.loader else { return Ok(Vec::new()) };
+    let path = decided.machine.root.path();
+    let root = guest_root(host, path)?;
+    // Of an image nothing was looked at.
+    if decided.identity.is_none() || identity(&root)? != decided.identity {
+        return Err(Error::Machine(format!("{path}: another tree than the one that was looked at")));
     }
+    tree::hold(&root, state, farms)
 }
 
 fn guest_changes(
@@ -229,7 +237,7 @@ fn guest_changes(
     sandbox: Sandbox,
 ) -> Result<Tree> {
     let root = guest_root(host, path)?;
-    let identity = root.target(Utf8Path::new("/"))?.map(|entry| entry.identity).unwrap_or_default();
+    let identity = identity(&root)?.unwrap_or_default();
     let changes = confined(sandbox, root, move |root| loader::changes(root, &libraries))??;
     Ok(Tree { whose: Whose::Guest, path: host.outside(path), identity, changes })
 }
