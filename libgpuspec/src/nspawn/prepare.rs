@@ -46,7 +46,7 @@ pub struct Order<'a> {
 /// By what systemd-nspawn is told of a preparation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Told {
-    /// Whoever asks for it tells it, by arguments or a bundle's config, or nobody.
+    /// By arguments or a bundle's config, which the caller passes on.
     #[default]
     Arguments,
     /// Its settings file.
@@ -218,7 +218,7 @@ fn carry_out(
     Ok(notices)
 }
 
-/// Mounts, in the state, what links are laid over; the others of these directories are told.
+/// Mounts, in the state, what links are laid over. The notices name directories that are gone.
 fn hold(host: &Root, decided: &mut Decided, state: &Directory) -> Result<Vec<Notice>> {
     let Loader::Overlay(farms) = &mut decided.preparation.loader else { return Ok(Vec::new()) };
     let path = decided.machine.root.path();
