@@ -25,10 +25,9 @@ fn parse(text: &str) -> BTreeMap<String, u32> {
         let mut fields = line.split(':');
         if let (Some(name), Some(_), Some(Ok(number))) =
             (fields.next(), fields.next(), fields.next().map(str::parse))
+            && number != NO_GROUP
         {
-            if number != NO_GROUP {
-                groups.entry(name.to_owned()).or_insert(number);
-            }
+            groups.entry(name.to_owned()).or_insert(number);
         }
     }
     groups
