@@ -17,6 +17,8 @@ mod held;
 mod hostile;
 #[path = "machine/kept.rs"]
 mod kept;
+#[path = "machine/optional.rs"]
+mod optional;
 #[path = "machine/place.rs"]
 mod place;
 #[path = "support/real.rs"]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use libgpuspec::cdi::{REQUEST_PREFIX, Registry, requested};
+use libgpuspec::cdi::{REQUEST_PREFIX, Registry, drop_absent_mounts, requested};
 use libgpuspec::render::oci::{self, InjectError};
 use libgpuspec::root::Durability;
 use libgpuspec::{Error, Root};
@@ -60,10 +60,11 @@ impl Inject {
             Err(reason) => return self.refuse(&[format!("{}: annotations: {reason}", self.config)]),
         };
         let registry = self.specs.registry()?;
-        let edits = match registry.resolve(&devices) {
+        let mut edits = match registry.resolve(&devices) {
             Ok(edits) => edits,
             Err(reasons) => return self.refuse(&reasons.iter().map(ToString::to_string).collect::<Vec<_>>()),
         };
+        output::notices(&drop_absent_mounts(&mut edits, &machine)?);
         match oci::inject(&mut config, &edits, &Root::open(&self.dev_root)?) {
             Ok(()) => {}
             Err(InjectError::Node(error)) => return self.refuse(&[libgpuspec::error::chain(&error)]),

@@ -133,10 +133,6 @@ pub enum FileKind {
     Firmware,
     /// Anything a library opens to read.
     Data,
-    /// A socket of a daemon.
-    Socket,
-    /// A directory that clients of a daemon share.
-    Directory,
 }
 
 /// A file of the driver that is no library.
@@ -148,7 +144,7 @@ pub struct DriverFile {
     pub destination: Utf8PathBuf,
     /// What sort of file it is.
     pub kind: FileKind,
-    /// In bytes; 0 for sockets and directories.
+    /// In bytes.
     pub size: u64,
     /// The GNU build-id, in hexadecimal, of a program.
     pub build_id: Option<String>,

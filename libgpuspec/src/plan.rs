@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::apply::OptionalMount;
 use crate::cdi::{ContainerEdits, Device, DeviceNode, Hook, Mount, Spec, minimum_version};
-use crate::inventory::{DriverFile, FileKind, Gpu, Inventory, Library, Node};
+use crate::inventory::{DriverFile, Gpu, Inventory, Library, Node};
 use crate::policy::{HostTools, Policy};
 use crate::vendor::{LibraryRule, Place, Vendor};
 
@@ -25,11 +26,6 @@ const HOOK_ENVIRONMENT: &str = "LC_ALL=C";
 /// A file has no mounts below it to recurse into or to keep private: each word more costs the
 /// runtime a system call for every mount.
 const READ_ONLY: &[&str] = &["ro", "nosuid", "nodev", "bind"];
-
-/// Connecting to a socket needs write access.
-const SOCKET: &[&str] = &["nosuid", "nodev", "noexec", "bind"];
-
-const DIRECTORY: &[&str] = &["nosuid", "nodev", "noexec", "rbind", "rprivate"];
 
 /// The spec for these GPUs and this driver.
 pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
@@ -79,27 +75,22 @@ impl<'a> Wanted<'a> {
     /// One mount a destination, sorted by it.
     fn mounts(&self, policy: &Policy) -> Vec<Mount> {
         let mut mounts = BTreeMap::new();
-        let mut mount = |source: &Utf8Path, destination: Utf8PathBuf, options: &[&str]| {
+        let mut mount = |source: &Utf8Path, destination: Utf8PathBuf| {
             mounts.entry(destination.to_string()).or_insert_with(|| Mount {
                 host_path: below(&policy.driver_root, source),
                 container_path: destination.into_string(),
-                options: options.iter().map(|&option| option.to_owned()).collect(),
+                options: READ_ONLY.iter().map(|&option| option.to_owned()).collect(),
                 mount_type: String::new(),
             });
         };
         for library in &self.libraries {
-            mount(&library.path, self.destination(library), READ_ONLY);
+            mount(&library.path, self.destination(library));
             for path in self.rule(library).map(|rule| rule.also).unwrap_or_default() {
-                mount(&library.path, library.directory.join(path), READ_ONLY);
+                mount(&library.path, library.directory.join(path));
             }
         }
         for file in &self.files {
-            let options = match file.kind {
-                FileKind::Program | FileKind::Firmware | FileKind::Data => READ_ONLY,
-                FileKind::Socket => SOCKET,
-                FileKind::Directory => DIRECTORY,
-            };
-            mount(&file.path, file.destination.clone(), options);
+            mount(&file.path, file.destination.clone());
         }
         mounts.into_values().collect()
     }
@@ -175,9 +166,18 @@ fn x_module_directory(library: &Library, sort: &str) -> Utf8PathBuf {
     own.map_or_else(|| Utf8Path::new("/usr/lib/xorg/modules").join(sort), Utf8Path::to_owned)
 }
 
-/// The one hook: makes the links, and makes the loader know the libraries.
+/// The one hook: mounts what daemons have, makes the links, and makes the loader know the libraries.
 fn hook(vendor: &Vendor, inventory: &Inventory, wanted: &Wanted<'_>, policy: &Policy) -> Hook {
     let mut args = vec!["oci-hook".to_owned(), "create-container".to_owned()];
+    // Whether a daemon runs is of no moment here: it may start and stop as long as the spec lives.
+    for rule in vendor.optional {
+        let source = below(&policy.driver_root, rule.path.into());
+        let mount = format!("{}:{source}::{}", rule.kind.word(), rule.path);
+        // A driver root of an odd name must not cost a start.
+        if mount.parse::<OptionalMount>().is_ok() {
+            args.extend(["--optional-mount".to_owned(), mount]);
+        }
+    }
     for (path, target) in wanted.links() {
         args.extend(["--link".to_owned(), format!("{target}::{path}")]);
     }

@@ -15,6 +15,7 @@ mod memory;
 mod mountinfo;
 mod proc;
 mod times;
+mod trusted;
 mod view;
 mod watch;
 
@@ -37,6 +38,7 @@ pub use bind::{ClonedMount, Restrictions};
 pub use directory::{Directory, Durability, Lock};
 pub(crate) use mountinfo::Peers;
 pub use times::{Attributes, Times};
+pub use trusted::is_run_time;
 pub(crate) use view::Views;
 pub use view::view;
 pub use watch::{Changes, Stamp, Watch};

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
-use libgpuspec::apply::{CudaCompat, DeviceFiles, Libraries, Link, Profile, Request, Step};
+use libgpuspec::apply::{CudaCompat, DeviceFiles, Libraries, Link, OptionalMount, Profile, Request, Step};
 
 use crate::peer;
 
@@ -33,6 +33,9 @@ enum Hook {
 
 #[derive(Debug, Args)]
 struct CreateContainer {
+    /// Mount the socket or directory HOST of the host at CONTAINER, if it is there
+    #[arg(long = "optional-mount", value_name = "TYPE:HOST::CONTAINER")]
+    optional_mounts: Vec<OptionalMount>,
     /// Make the symbolic link PATH (absolute in the container) with the text TARGET
     #[arg(long = "link", value_name = "TARGET::PATH")]
     links: Vec<Link>,
@@ -52,7 +55,7 @@ struct CreateContainer {
     /// Let EGL list those GPUs only whose nodes are there
     #[arg(long)]
     application_profile: bool,
-    /// Fail where this step was not done: links, device-links, loader, cuda-compat, device-files, profile
+    /// Fail where this step was not done: optional-mounts, links, device-links, loader, cuda-compat, device-files, profile
     #[arg(long, value_name = "STEP")]
     require: Vec<Step>,
 }
@@ -123,6 +126,7 @@ impl CreateContainer {
             directory: libgpuspec::apply::CUDA_COMPAT_DIRECTORY.into(),
         });
         Request {
+            optional_mounts: self.optional_mounts,
             links: self.links,
             device_links: self.device_links,
             libraries: self.libraries,

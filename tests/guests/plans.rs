@@ -47,6 +47,7 @@ fn meaning(hook: &Hook) -> Request {
     let mut request = Request::default();
     for pair in hook.args.windows(2) {
         match pair[0].as_str() {
+            "--optional-mount" => request.optional_mounts.push(pair[1].parse().unwrap()),
             "--link" => request.links.push(pair[1].parse().unwrap()),
             "--device-link" => request.device_links.push(pair[1].parse().unwrap()),
             "--folder" => request.folders.push(pair[1].as_str().into()),
@@ -281,7 +282,7 @@ fn directories_and_sockets_have_their_places() {
     );
     let libraries = vec!["x86-64:/run/gpuspec/opt/rocm/lib:libamdhip64.so.6".parse().unwrap()];
     assert_eq!(given.loader, Loader::Cache(libraries));
-    let socket = BindSource::Host("/run/vendor/socket".into());
+    let socket = BindSource::Held("/run/vendor/socket".into());
     assert_eq!(given.binds, [Bind { at: "/run/vendor/socket".into(), source: socket, read_only: false }]);
     assert_eq!(
         notices_of(&given),

@@ -150,3 +150,88 @@ fn a_link_to_a_device_replaces_nothing() {
     let listing = rootfs::listing(&container.rootfs());
     assert!(listing.contains(&"dev/dri/by-path/card -> ../card1".to_owned()), "{listing:?}");
 }
+
+/// Optional mounts (case D1): what a daemon has is in the container while it runs, and no state of it costs a start.
+mod optional {
+    use super::{Container, Ended, hook_with};
+
+    /// The socket and the directory are on a host of their own, a tmpfs over /run and one over /tmp.
+    const HOST: &str = "cat >/dev/null & mount -n -t tmpfs -o mode=0755 run /run; mkdir /run/daemon $R/proc 2>/dev/null || true; \
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"/run/daemon/socket\")'";
+    const ARGUMENTS: [&str; 4] = [
+        "--optional-mount",
+        "socket:/run/daemon/socket::/run/daemon/socket",
+        "--optional-mount",
+        "directory:/run/shared::/tmp/shared",
+    ];
+
+    /// Runs the hook after these commands, and then this check.
+    fn hook(page: &str, commands: &str, check: &str) -> Option<Ended> {
+        let container = Container::new(page);
+        let script = format!("{HOST}; {commands}; \"$@\" <&9; {check}; exit 33");
+        let ended = hook_with(&container, &format!("exec 9<&0; {script}"), &ARGUMENTS)?;
+        assert_eq!(ended.status, Some(33), "{commands}: {check}: {ended:?}");
+        Some(ended)
+    }
+
+    #[test]
+    fn d1_what_is_there_is_mounted_without_rights_to_more() {
+        let check = "test -S $R/run/daemon/socket; \
+            grep -q ' '$R'/run/daemon/socket .*nosuid,nodev,noexec' /proc/self/mountinfo; touch $R/tmp/shared/new; test -e /run/shared/new; \
+            \"$@\" </dev/null || true; test \"$(grep -c daemon/socket /proc/self/mountinfo)\" = 1";
+        for page in ["etc/ld.so.conf.d/", "run/daemon/socket = placeholder\ntmp/shared/"] {
+            let Some(ended) = hook(page, "mkdir /run/shared", check) else { return };
+            assert!(!ended.stderr.contains("socket"), "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn d1_what_is_missing_is_left_out_without_a_word() {
+        let check = "test ! -e $R/run/daemon; test ! -e $R/tmp/shared";
+        let Some(ended) = hook("etc/ld.so.conf.d/", "rm /run/daemon/socket", check) else { return };
+        assert_eq!(ended.stderr, "");
+    }
+
+    /// H9: another user's link or directory in a directory for all, and everything that is of another type.
+    #[test]
+    fn h9_what_another_user_put_there_is_not_mounted() {
+        let not_mounted = "test ! -e $R/tmp/shared";
+        let cases = [
+            (
+                "chmod 1777 /run; ln -s $O /run/shared; chown -h 1001 /run/shared",
+                "symbolic link in a directory",
+            ),
+            ("chmod 1777 /run; ln -s $O /run/shared", "symbolic link in a directory"),
+            ("ln -s $O /run/shared; chown -h 1001 /run/shared", "symbolic link of user 1001"),
+            ("chmod 1777 /run; mkdir /run/shared; chown 1001 /run/shared", "user 1001's"),
+            ("echo x >/run/shared", "a regular file, not a directory"),
+            ("mkfifo /run/shared", "a FIFO, not a directory"),
+        ];
+        for (commands, word) in cases {
+            let Some(ended) = hook("etc/ld.so.conf.d/", commands, not_mounted) else { return };
+            let lines: Vec<&str> = ended.stderr.lines().filter(|line| line.contains("shared")).collect();
+            assert!(lines.len() == 1 && lines[0].contains(word), "{commands}: {ended:?}");
+        }
+    }
+
+    #[test]
+    fn d1_a_container_without_a_place_for_it_starts() {
+        let cases = [
+            ("mount -o remount,bind,ro $R", "test ! -e $R/run/daemon", "Read-only file system"),
+            // The user's own volume, perhaps the host's.
+            (
+                "mkdir -p /run/volume $R/run; mount --bind /run/volume $R/run",
+                "test ! -e /run/volume/daemon",
+                "another mount",
+            ),
+            ("mkdir -p $R/run/daemon/socket", "true", "cannot be mounted on a directory"),
+            ("ln -s /proc/self $R/run; mount -t proc proc $R/proc", "true", "/run/daemon/socket"),
+            ("mkdir $R/run; mount -t tmpfs run $R/run", "test -S $R/run/daemon/socket", ""),
+        ];
+        for (commands, check, word) in cases {
+            let Some(ended) = hook("etc/ld.so.conf.d/\nproc/", commands, check) else { return };
+            assert!(ended.stderr.contains(word), "{commands}: {ended:?}");
+            assert_eq!(ended.stderr.is_empty(), word.is_empty(), "{commands}: {ended:?}");
+        }
+    }
+}

@@ -68,7 +68,10 @@ impl Ended {
 impl Host {
     fn new() -> Host {
         let host = Host(tempfile::tempdir().unwrap());
-        host.file("cdi/nvidia.yaml", OURS);
+        for name in ["libcuda.so.1", "libnvidia-ml.so.1"] {
+            host.file(&format!("d/{name}"), "x");
+        }
+        host.file("cdi/nvidia.yaml", &host.spec());
         host.file("cdi/amd.yaml", FOREIGN);
         host.file(
             "proc/driver/nvidia/version",
@@ -80,6 +83,11 @@ impl Host {
         );
         host.file("sys/bus/pci/devices/0000:01:00.0/device", "0x2236\n");
         host
+    }
+
+    /// Our own spec, for files of this host.
+    fn spec(&self) -> String {
+        OURS.replace("/d/", &format!("{}/d/", self.path().display()))
     }
 
     fn file(&self, name: &str, text: &str) {
@@ -141,9 +149,10 @@ fn a_config_that_asks_for_nothing_stays_to_the_letter() {
 
 #[test]
 fn only_the_devices_edits_are_added() {
-    let edited = Host::new().config(&DEVICE_0, &["A=1"]).config();
+    let host = Host::new();
+    let edited = host.config(&DEVICE_0, &["A=1"]).config();
     let mut expected = config(&["A=1", "NVIDIA_VISIBLE_DEVICES=void"]);
-    let mount = |name: &str| json!({"destination": format!("/usr/lib64/{name}"), "source": format!("/d/{name}"), "options": ["ro", "bind"]});
+    let mount = |name: &str| json!({"destination": format!("/usr/lib64/{name}"), "source": host.path().join("d").join(name), "options": ["ro", "bind"]});
     expected["mounts"].as_array_mut().unwrap().extend([mount("libcuda.so.1"), mount("libnvidia-ml.so.1")]);
     expected["linux"]["devices"] = json!([{"path": "/dev/nvidia0", "type": "c", "major": 195, "minor": 0}]);
     let rule = json!({"allow": true, "type": "c", "major": 195, "minor": 0, "access": "rwm"});
@@ -203,7 +212,7 @@ fn capabilities_filter_our_own_spec_and_no_other() {
 
     host.file(
         "cdi/nvidia.yaml",
-        &OURS.replace("oci-hook, create-container", "nvidia-cdi-hook, update-ldcache"),
+        &host.spec().replace("oci-hook, create-container", "nvidia-cdi-hook, update-ldcache"),
     );
     let ended = host.config(&ALLOWED, &[all, utility]);
     assert_eq!(ended.mounts().len(), 3);
@@ -257,6 +266,54 @@ fn each_class_of_failure_has_its_status_and_writes_nothing() {
         let ended = host.run(arguments, &input);
         assert_eq!((ended.status, ended.stdout.len()), (Some(status), 0), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.len() > 20 || status == 2, "{}", ended.stderr);
+    }
+}
+
+/// A spec of another maker, as nvidia-ctk makes it: a socket that is gone costs no start, a library that is gone does.
+#[test]
+fn d1_a_mount_whose_source_is_missing_is_left_out_or_named() {
+    let host = Host::new();
+    let spec = |source: &str| {
+        format!(
+            "cdiVersion: 0.5.0\nkind: v.com/c\ndevices: [{{name: a, containerEdits: {{env: [A=1], mounts: [{{hostPath: {source}, \
+             containerPath: /run/x}}]}}}}]\n"
+        )
+    };
+    std::os::unix::fs::symlink(host.path().join("d"), host.path().join("link")).unwrap();
+    let is_root = fs::metadata("/proc/self").map(|it| std::os::unix::fs::MetadataExt::uid(&it)).unwrap() == 0;
+    if is_root {
+        std::os::unix::fs::lchown(host.path().join("link"), Some(1001), None).unwrap();
+    }
+    let there = host.path().join("d/libcuda.so.1");
+    let cases = [
+        (there.to_str().unwrap().to_owned(), 0, 1, ""),
+        (
+            "/run/libgpuspec-none/socket".to_owned(),
+            0,
+            0,
+            "/run/libgpuspec-none/socket: not on this host; mount left out",
+        ),
+        ("/tmp/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
+        ("/var/run/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
+        ("/dev/shm/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
+        ("/usr/lib/libgpuspec-none.so".to_owned(), 84, 0, "/usr/lib/libgpuspec-none.so: not on this host"),
+        // H9: whoever made that link could have chosen any directory.
+        (
+            format!("{}/link", host.path().display()),
+            0,
+            u8::from(!is_root).into(),
+            if is_root { "link of user 1001" } else { "" },
+        ),
+    ];
+    for (source, status, mounts, word) in cases {
+        host.file("cdi/v.yaml", &spec(&source));
+        let ended = host.config(&["--device", "v.com/c=a"], &[]);
+        assert_eq!(ended.status, Some(status), "{source}: {}", ended.stderr);
+        assert!(ended.stderr.contains(word), "{source}: {}", ended.stderr);
+        if status == 0 {
+            // The config has one of its own.
+            assert_eq!(ended.mounts().len(), 1 + mounts, "{source}: {}", ended.stderr);
+        }
     }
 }
 

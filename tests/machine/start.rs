@@ -86,6 +86,11 @@ fn what_is_there_already_is_begun_anew() {
         return;
     }
     let place = Place::new(DEBIAN);
+    // What is missing below /tmp is left out.
+    std::os::unix::fs::symlink(place.driver(), "/var/lib/driver").unwrap();
+    let spec = fs::read_to_string("/tmp/cdi/nvidia.json").unwrap();
+    let spec = spec.replace(place.driver().to_str().unwrap(), "/var/lib/driver");
+    fs::write("/tmp/cdi/nvidia.json", spec).unwrap();
     assert_eq!(prepare(&[]).status, Some(0));
     let once = state(&place.root().join("usr"));
     // Upgraded meanwhile: the spec names other files.

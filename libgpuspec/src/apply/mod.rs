@@ -11,6 +11,7 @@ mod ldconf;
 mod loader;
 mod mode;
 mod musl;
+mod optional;
 mod params;
 mod profile;
 mod request;
@@ -30,6 +31,8 @@ pub(crate) use ldcache::{PATH as LOADER_CACHE, entries as cache_entries};
 pub(crate) use ldconf::{
     CONF as LOADER_CONF, LIST_DIRECTORY, including, list_path, list_text, unlisted, without_include,
 };
+pub use optional::OptionalMount;
+pub(crate) use optional::RESTRICTIONS as OPTIONAL_RESTRICTIONS;
 pub(crate) use params::{PATH as PARAMS, hidden as device_files_hidden};
 pub use request::{BadRequest, DeviceFiles, Libraries, Link, Profile, Request, directory};
 pub(crate) use scan::{is_library, libraries_of};
@@ -49,10 +52,11 @@ pub fn apply(root: &Root, request: &Request) -> Vec<Undone> {
 
 /// The steps that mount.
 pub fn mount(root: &Root, request: &Request) -> Vec<Undone> {
-    match request.device_files {
-        DeviceFiles::Keep => Vec::new(),
-        DeviceFiles::Hide => Step::DeviceFiles.undone(params::hide(root).err()),
+    let mut undone = Step::OptionalMounts.undone(optional::mount(root, &request.optional_mounts));
+    if request.device_files == DeviceFiles::Hide {
+        undone.extend(Step::DeviceFiles.undone(params::hide(root).err()));
     }
+    undone
 }
 
 /// The steps that read and write files of the tree.

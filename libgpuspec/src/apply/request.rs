@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use super::cuda::CudaCompat;
+use super::optional::OptionalMount;
 use crate::ldcache::Abi;
 
 /// All that is asked for in one container.
@@ -19,6 +20,8 @@ pub struct Request {
     pub libraries: Vec<Libraries>,
     /// Directories whose libraries the loader shall find, whatever they are.
     pub folders: Vec<Utf8PathBuf>,
+    /// Sockets and directories of the host to mount where they are there.
+    pub optional_mounts: Vec<OptionalMount>,
     /// Whether the image's own CUDA compatibility libraries shall be looked at.
     pub cuda_compat: Option<CudaCompat>,
     /// What becomes of the driver's leave to make device nodes.
@@ -80,6 +83,9 @@ pub enum BadRequest {
     /// Libraries are not `ABI:DIR:NAME…`.
     #[error("libraries are written ABI:DIR:NAME[:NAME...]")]
     Libraries,
+    /// An optional mount is not `TYPE:HOST::CONTAINER`.
+    #[error("an optional mount is written TYPE:HOST::CONTAINER, with `socket` or `directory` as TYPE")]
+    OptionalMount,
     /// An ABI by a name not known here.
     #[error("{0}")]
     Abi(#[from] crate::ldcache::UnknownAbi),
@@ -129,7 +135,7 @@ pub fn directory(text: &str) -> Result<Utf8PathBuf, BadRequest> {
 }
 
 /// A path that says one place below the root, whatever links lie on the way.
-fn plain(path: &str) -> Result<&str, BadRequest> {
+pub(super) fn plain(path: &str) -> Result<&str, BadRequest> {
     let components = path.strip_prefix('/').ok_or(BadRequest::Path)?;
     if path.len() < 4096 && components.split('/').all(is_component) && !path.contains('\n') {
         Ok(path)

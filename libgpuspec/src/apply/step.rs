@@ -7,6 +7,8 @@ use crate::Notice;
 /// One thing that a [`Request`](super::Request) can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Mounts of sockets and directories of the host.
+    OptionalMounts,
     /// Symbolic links.
     Links,
     /// Symbolic links to devices.
@@ -23,7 +25,8 @@ pub enum Step {
     Modes,
 }
 
-const WORDS: [(Step, &str); 7] = [
+const WORDS: [(Step, &str); 8] = [
+    (Step::OptionalMounts, "optional-mounts"),
     (Step::Links, "links"),
     (Step::DeviceLinks, "device-links"),
     (Step::Loader, "loader"),
@@ -52,7 +55,7 @@ impl Step {
 /// No step has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no step of this name; known are links, device-links, loader, cuda-compat, device-files, profile, modes"
+    "no step of this name; known are optional-mounts, links, device-links, loader, cuda-compat, device-files, profile, modes"
 )]
 pub struct UnknownStep;
 

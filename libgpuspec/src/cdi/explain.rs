@@ -7,6 +7,7 @@ use super::consumer::readers_since;
 use super::fill::fill;
 use super::place::{At, DocumentPath};
 use super::registry::{Found, Registry, Unresolved};
+use super::sources::source_problem;
 use super::spec::{ContainerEdits, DeviceNode, Hook, Spec};
 use super::version::{Version, demands, minimum_version};
 use crate::root::Kind;
@@ -153,8 +154,8 @@ fn host_problems(edits: &ContainerEdits, at: &At<'_>, host: &Root, found: &mut V
         note(at.field("deviceNodes").index(index).path(), node_problem(node, host));
     }
     for (index, mount) in edits.mounts.iter().enumerate() {
-        let path = Utf8Path::new(&mount.host_path);
-        note(at.field("mounts").index(index).field("hostPath").path(), missing(host, path));
+        let problem = source_problem(mount, host).map(|problem| chain(&problem));
+        note(at.field("mounts").index(index).field("hostPath").path(), problem);
     }
     for (index, hook) in edits.hooks.iter().enumerate() {
         note(at.field("hooks").index(index).field("path").path(), hook_problem(hook, host));

@@ -19,6 +19,7 @@ mod read;
 mod registry;
 #[cfg(feature = "yaml")]
 mod scalar;
+mod sources;
 mod spec;
 #[cfg(feature = "yaml")]
 mod tree;
@@ -45,6 +46,7 @@ pub use read::{MAX_BYTES, read, read_any_version};
 pub use registry::{
     Contested, DEFAULT_DIRECTORIES, DirectoryError, FileError, Found, Listing, Registry, SpecFile, Unresolved,
 };
+pub use sources::{SourceProblem, drop_absent_mounts, source_problem};
 pub use spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 pub use validate::{validate, validate_to_write};
 pub use version::{UnknownVersion, Version, minimum_version};

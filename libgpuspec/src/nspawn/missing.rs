@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::Sources;
 use crate::cdi::{ContainerEdits, DeviceNode};
+use crate::root::is_run_time;
 
 /// What helps where a node is missing.
 pub(super) const OF_NODES: &str =
@@ -44,16 +45,16 @@ impl fmt::Display for Missing {
     }
 }
 
-/// An error if something is missing. What is below /run comes and goes with a service, and is left out.
+/// An error if something is missing, but for what comes and goes with a service, and what is not trusted: both are left out.
 pub fn all_there(edits: &ContainerEdits, sources: &Sources) -> Result<(), Missing> {
-    let comes_and_goes = |path: &Utf8Path| path.starts_with("/run") || path.starts_with("/var/run");
     let files = edits.mounts.iter().map(|mount| Utf8Path::new(&mount.host_path));
-    let files = files.filter(|path| !sources.files.contains_key(*path));
+    let files =
+        files.filter(|path| !sources.files.contains_key(*path) && !sources.distrusted.contains(*path));
     let nodes = edits.device_nodes.iter().map(DeviceNode::source);
     let nodes = nodes.filter(|path| !sources.nodes.contains_key(*path));
     let missing = Missing {
-        files: files.filter(|path| !comes_and_goes(path)).map(Utf8Path::to_owned).collect(),
-        nodes: nodes.filter(|path| !comes_and_goes(path)).map(Utf8Path::to_owned).collect(),
+        files: files.filter(|path| !is_run_time(path)).map(Utf8Path::to_owned).collect(),
+        nodes: nodes.filter(|path| !is_run_time(path)).map(Utf8Path::to_owned).collect(),
     };
     if missing == Missing::default() { Ok(()) } else { Err(missing) }
 }

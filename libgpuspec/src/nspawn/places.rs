@@ -45,10 +45,16 @@ impl Places<'_> {
         }
     }
 
+    /// The mount by which what is at this path of the host is held.
+    pub(crate) fn held(self, path: &Utf8Path) -> Utf8PathBuf {
+        self.0.join("held").join(path.as_str().trim_start_matches('/'))
+    }
+
     /// Where systemd-nspawn finds what is bound by itself.
     pub(crate) fn bind(self, source: &BindSource) -> Utf8PathBuf {
         match source {
             BindSource::Host(path) | BindSource::Machine(path) => path.clone(),
+            BindSource::Held(path) => self.held(path),
             BindSource::Tree(below) => self.tree().join(below),
         }
     }
@@ -57,7 +63,7 @@ impl Places<'_> {
     pub(crate) fn bind_here(self, source: &BindSource) -> Utf8PathBuf {
         match source {
             BindSource::Machine(path) => self.tree().join(path.strip_prefix(TREE).unwrap_or(path)),
-            BindSource::Host(_) | BindSource::Tree(_) => self.bind(source),
+            BindSource::Host(_) | BindSource::Held(_) | BindSource::Tree(_) => self.bind(source),
         }
     }
 }
@@ -89,6 +95,7 @@ mod tests {
         let places = Places("/s".into());
         let cases = [
             (BindSource::Host("/run/x".into()), "/run/x", "/run/x"),
+            (BindSource::Held("/run/x".into()), "/s/held/run/x", "/s/held/run/x"),
             (BindSource::Tree("lib".into()), "/s/tree/lib", "/s/tree/lib"),
             (BindSource::Machine("/run/gpuspec/params".into()), "/run/gpuspec/params", "/s/tree/params"),
         ];

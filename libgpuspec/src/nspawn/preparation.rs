@@ -150,6 +150,8 @@ pub struct Bind {
 pub enum BindSource {
     /// On this machine.
     Host(Utf8PathBuf),
+    /// The same, held by a mount in the machine's state: it may vanish, or be exchanged by another user.
+    Held(Utf8PathBuf),
     /// In the tree, below its top; empty is the top itself.
     Tree(Utf8PathBuf),
     /// In the machine, once the tree is bound there: nspawn looks up what it binds below /proc so.

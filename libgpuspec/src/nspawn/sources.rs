@@ -1,18 +1,18 @@
 //! What this machine has of what a spec names: each file's kind and needs, each node's mode and group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::groups;
-use crate::apply::{Libraries, Request};
+use crate::apply::{Libraries, OptionalMount, Request};
 use crate::cdi::{ContainerEdits, Mount};
 use crate::elf::{self, Version};
 use crate::ldcache::Abi;
 use crate::root::{Entry, Kind};
-use crate::{Notice, Root, apply};
+use crate::{Error, Notice, Root, apply};
 
 /// Larger than any such manifest; the largest seen has 700 bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
@@ -22,6 +22,10 @@ const MAX_MANIFEST: u64 = 64 << 10;
 pub struct Sources {
     /// What mounts name.
     pub files: BTreeMap<Utf8PathBuf, Source>,
+    /// What optional mounts name and is there.
+    pub optional: BTreeSet<OptionalMount>,
+    /// What mounts name and another user could have chosen: it is left out.
+    pub distrusted: BTreeSet<Utf8PathBuf>,
     /// The libraries of the folders that hooks name in mounted directories, by the folders' paths in a container.
     pub libraries: Vec<Libraries>,
     /// The newest glibc version that each library in a mounted directory needs, by its path in a container.
@@ -86,6 +90,17 @@ impl Sources {
                 Ok(found) => {
                     sources.files.extend(found.map(|source| (mount.host_path.as_str().into(), source)));
                 }
+                Err(error) => {
+                    if matches!(error, Error::Format { .. }) {
+                        sources.distrusted.insert(mount.host_path.as_str().into());
+                    }
+                    notices.push(error.into());
+                }
+            }
+        }
+        for mount in requests.iter().flat_map(|request| &request.optional_mounts) {
+            match mount.find(host) {
+                Ok(found) => sources.optional.extend(found.map(|_| mount.clone())),
                 Err(error) => notices.push(error.into()),
             }
         }
@@ -123,7 +138,7 @@ impl Sources {
 }
 
 fn source(host: &Root, path: &Utf8Path) -> crate::Result<Option<Source>> {
-    let Some(found) = host.find(path)? else { return Ok(None) };
+    let Some(found) = host.find_trusted(path)? else { return Ok(None) };
     Ok(match found.entry.kind {
         Kind::Directory => Some(Source::Directory),
         Kind::Socket => Some(Source::Socket),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Content, Farm, Loader, Node, NodeKind, Places, Preparation, Way};
+use super::{BindSource, Content, Farm, Loader, Node, NodeKind, Places, Preparation, Way};
 use crate::error::{Error, Result};
 use crate::root::{Directory, Durability, Entry, Kind, Restrictions, Views};
-use crate::{Notice, Root};
+use crate::{Notice, Root, apply};
 
 /// What a machine may not do with this host's files. Root of a machine without a user namespace of its own has the
 /// rights to undo that (mount(2), MS_REMOUNT), as with every bind of systemd-nspawn: what keeps it from writing to
@@ -46,7 +46,31 @@ pub(super) fn make(host: &Root, state: &Directory, preparation: &Preparation) ->
             directory.symlink(name, &text)?;
         }
     }
+    for bind in &preparation.binds {
+        if let BindSource::Held(source) = &bind.source {
+            let path = places.held(source);
+            let (directory, name) = directories.place(&path)?;
+            hold_one(host, directory, name, source, bind.read_only)?;
+        }
+    }
     Ok(bare(views.bare()))
+}
+
+/// Holds a file of the host's that comes and goes; one that has gone since it was looked at is an empty file.
+fn hold_one(
+    host: &Root,
+    directory: &Directory,
+    name: &str,
+    source: &Utf8Path,
+    read_only: bool,
+) -> Result<()> {
+    match host.find_trusted(source).ok().flatten() {
+        Some(found) => {
+            let restrictions = Restrictions { read_only, ..apply::OPTIONAL_RESTRICTIONS };
+            directory.attach(name, &found.clone_mount()?, restrictions)
+        }
+        None => directory.replace_file(name, b"", 0o444, None, Durability::Lazy),
+    }
 }
 
 /// Mounts, in the state, the machine's directories that links are laid over. systemd-nspawn follows a path to them with
@@ -103,7 +127,7 @@ fn add(
 
 pub(super) fn found<'a>(host: &'a Root, source: &'a Utf8Path) -> Result<crate::root::Found<'a>> {
     let gone = || Error::Machine(format!("{source}: in the spec, and not on this host: make the spec anew"));
-    host.find(source)?.ok_or_else(gone)
+    host.find_trusted(source)?.ok_or_else(gone)
 }
 
 fn entry(node: &Node, uid: u32, gid: u32, mode: u32) -> Entry {

@@ -1,4 +1,4 @@
-//! The driver's files that are no libraries: programs, firmware, manifests, data, sockets.
+//! The driver's files that are no libraries: programs, firmware, manifests, data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,27 +203,19 @@ fn describe(
     path: &Utf8Path,
     destination: &Utf8Path,
 ) -> Result<Option<DriverFile>> {
-    let (found, wanted) = match rule.kind {
-        FileKind::Program | FileKind::Firmware | FileKind::Data => (root.find(path)?, Kind::File),
-        // These lie where others than root may write, and are mounted writable: a link there leads anywhere.
-        FileKind::Socket => (root.find_itself(path)?, Kind::Socket),
-        FileKind::Directory => {
-            (root.find_itself(path)?.filter(|found| found.entry.uid == 0), Kind::Directory)
-        }
-    };
-    let Some(found) = found else { return Ok(None) };
-    if found.entry.kind != wanted {
-        let (kind, wanted) = (found.entry.kind.word(), wanted.word());
+    let Some(found) = root.find(path)? else { return Ok(None) };
+    if found.entry.kind != Kind::File {
+        let (kind, wanted) = (found.entry.kind.word(), Kind::File.word());
         return Err(Error::WrongKind { path: root.outside(path), kind, wanted });
     }
-    if wanted == Kind::File && found.entry.size == 0 {
+    if found.entry.size == 0 {
         return Ok(None);
     }
     Ok(Some(DriverFile {
         path: found.real_path()?,
         destination: destination.to_owned(),
         kind: rule.kind,
-        size: if wanted == Kind::File { found.entry.size } else { 0 },
+        size: found.entry.size,
         build_id: if rule.kind == FileKind::Program { build_id(&found)? } else { None },
         capabilities: rule.serves.iter().copied().collect(),
         host_tool: rule.host_tool,

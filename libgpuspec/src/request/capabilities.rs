@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use camino::Utf8Path;
 
-use crate::apply::Link;
+use crate::apply::{Link, OptionalMount};
 use crate::cdi::{ContainerEdits, Hook, Mount};
 use crate::inventory::Capability;
 use crate::vendor::{self, Destination, Source, Vendor};
@@ -66,6 +66,9 @@ fn serves(vendor: &Vendor, path: &Utf8Path) -> Option<&'static [Capability]> {
     if let Some(rule) = vendor.libraries.iter().find(|rule| rule.also.iter().chain(rule.links).any(also)) {
         return Some(rule.serves);
     }
+    if let Some(rule) = vendor.optional.iter().find(|rule| rule.path == path) {
+        return Some(rule.serves);
+    }
     let here =
         |rule: &&vendor::FileRule| vendor::matches(&any_version(rule.name), name) && lies_in(rule, parent);
     vendor.files.iter().find(here).map(|rule| rule.serves)
@@ -104,7 +107,7 @@ fn values<'a>(arguments: &'a [String], flag: &'a str) -> impl Iterator<Item = &'
     })
 }
 
-/// A hook's arguments without the links and the libraries that are not kept; all others stay.
+/// A hook's arguments without the mounts, links and libraries that are not kept; all others stay.
 fn arguments(old: &[String], kept: impl Fn(&str) -> bool) -> Vec<String> {
     let mut new: Vec<String> = Vec::with_capacity(old.len());
     for argument in old {
@@ -112,6 +115,7 @@ fn arguments(old: &[String], kept: impl Fn(&str) -> bool) -> Vec<String> {
         let replaced = match flag {
             "--link" => link(argument, &kept),
             "--libraries" => libraries(argument, &kept),
+            "--optional-mount" => optional_mount(argument, &kept),
             _ => Some(argument.clone()),
         };
         match replaced {
@@ -128,6 +132,11 @@ fn link(argument: &str, kept: impl Fn(&str) -> bool) -> Option<String> {
     // A manifest's link has a name of its own, and serves what its library does.
     let both = kept(directory.join(&link.name).as_str()) && kept(directory.join(&link.target).as_str());
     both.then(|| argument.to_owned())
+}
+
+fn optional_mount(argument: &str, kept: impl Fn(&str) -> bool) -> Option<String> {
+    let Ok(mount) = argument.parse::<OptionalMount>() else { return Some(argument.to_owned()) };
+    kept(mount.path.as_str()).then(|| argument.to_owned())
 }
 
 fn libraries(argument: &str, kept: impl Fn(&str) -> bool) -> Option<String> {

@@ -219,6 +219,16 @@ impl ClonedMount {
         self.mount.as_fd()
     }
 
+    /// These restrictions, and those that it has already: in a user namespace they cannot be lifted (mount_namespaces(7)).
+    pub(crate) fn restricted(&self, restrictions: Restrictions) -> Result<Restrictions> {
+        let status = fs::fstatvfs(&self.mount).map_err(|errno| Error::Io {
+            path: self.path.clone(),
+            action: "reading the flags of its mount",
+            source: errno.into(),
+        })?;
+        Ok(restrictions.with(status.f_flag))
+    }
+
     /// What is mounted.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -43,6 +43,11 @@ impl Root {
         }
     }
 
+    /// Whether a directory lies on a tmpfs that is mounted below this root and nowhere else: no volume of the host's.
+    pub(crate) fn is_own_tmpfs(&self, directory: &Directory) -> Result<bool> {
+        self.is_transient_directory(directory, &Peers::outside(&self.absolute_path()?)?)
+    }
+
     fn is_transient_directory(&self, directory: &Directory, hosts: &Peers) -> Result<bool> {
         let failed = |errno| directory.error(".", "asking for its file system", errno);
         if fs::fstatfs(&directory.fd).map_err(failed)?.f_type != TMPFS_MAGIC {

@@ -67,6 +67,12 @@ fn unescaped(text: &str) -> Utf8PathBuf {
 pub(crate) struct Peers(BTreeMap<u64, Mount>);
 
 impl Peers {
+    /// Those of this process that do not lie below `top`.
+    pub(super) fn outside(top: &Utf8Path) -> Result<Peers> {
+        let outside = own()?.into_iter().filter(|mount| !mount.place.starts_with(top));
+        Ok(Peers(outside.map(|mount| (mount.id, mount)).collect()))
+    }
+
     /// Those that a process sees, by its directory in /proc; `None` where it has ended.
     pub(crate) fn read(proc: &Root, who: &str) -> Result<Option<Peers>> {
         Ok(table(proc, who)?.map(|table| Peers::parse(&table)))

@@ -29,6 +29,8 @@ pub struct Vendor {
     pub private_directories: &'static [&'static str],
     /// Everything that is no library.
     pub files: &'static [FileRule],
+    /// Sockets and directories of daemons, which come and go.
+    pub optional: &'static [OptionalRule],
     /// Nodes below `/dev` that every user of the driver opens.
     pub control_nodes: &'static [&'static str],
     /// `NAME=VALUE` for every container.
@@ -93,6 +95,17 @@ pub struct FileRule {
     pub serves: &'static [Capability],
     /// Whether only programs of the host itself have a use for it.
     pub host_tool: bool,
+}
+
+/// A socket or directory of a daemon, mounted at its own path when a container starts, if it is there.
+#[derive(Debug)]
+pub struct OptionalRule {
+    /// What it must be: a socket or a directory.
+    pub kind: crate::root::Kind,
+    /// Its path.
+    pub path: &'static str,
+    /// What it serves.
+    pub serves: &'static [Capability],
 }
 
 /// Where a file is looked for.

@@ -3,9 +3,10 @@
 mod kernel;
 pub mod requirements;
 
-use super::{Destination, FileRule, LibraryRule, Place, Source, Vendor};
+use super::{Destination, FileRule, LibraryRule, OptionalRule, Place, Source, Vendor};
 use crate::inventory::Capability::{Compute, Display, Graphics, Ngx, Utility, Video};
 use crate::inventory::{Capability, FileKind};
+use crate::root::Kind;
 
 /// The vendor as a value.
 pub static NVIDIA: Vendor = Vendor {
@@ -46,6 +47,7 @@ pub static NVIDIA: Vendor = Vendor {
     library_subdirectories: &["nvidia", "vdpau", "tls"],
     private_directories: &["/usr/lib/nvidia", "/usr/lib64/nvidia", "/usr/libexec/nvidia"],
     files: FILES,
+    optional: OPTIONAL,
     control_nodes: &["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"],
     environment: &["NVIDIA_VISIBLE_DEVICES=void"],
     hook_flags: &["--cuda-compat", "{version}", "--hide-device-files", "--application-profile"],
@@ -179,17 +181,6 @@ const fn data(
 ) -> FileRule {
     let destination = Destination::Directory(directory);
     FileRule { kind: FileKind::Data, name, sources, destination, serves, host_tool: false }
-}
-
-const fn shared(kind: FileKind, name: &'static str, sources: &'static [Source]) -> FileRule {
-    FileRule {
-        kind,
-        name,
-        sources,
-        destination: Destination::Same,
-        serves: &[Utility, Compute],
-        host_tool: false,
-    }
 }
 
 static FILES: &[FileRule] = &[
@@ -335,7 +326,14 @@ static FILES: &[FileRule] = &[
         serves: &[Display],
         host_tool: true,
     },
-    shared(FileKind::Socket, "socket", &[Source::Directory("/run/nvidia-persistenced")]),
-    shared(FileKind::Socket, "socket", &[Source::Directory("/run/nvidia-fabricmanager")]),
-    shared(FileKind::Directory, "nvidia-mps", &[Source::Directory("/tmp")]),
+];
+
+const fn optional(kind: Kind, path: &'static str) -> OptionalRule {
+    OptionalRule { kind, path, serves: &[Utility, Compute] }
+}
+
+static OPTIONAL: &[OptionalRule] = &[
+    optional(Kind::Socket, "/run/nvidia-persistenced/socket"),
+    optional(Kind::Socket, "/run/nvidia-fabricmanager/socket"),
+    optional(Kind::Directory, "/tmp/nvidia-mps"),
 ];

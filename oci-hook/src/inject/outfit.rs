@@ -54,7 +54,7 @@ impl<'a> Outfit<'a> {
         for mount in mounts {
             let path = Utf8Path::new(&mount.host_path);
             let missing = || Error::Container(format!("{path}: to be mounted, and not there"));
-            let clone = host.find(path).and_then(|found| found.ok_or_else(missing)?.clone_mount());
+            let clone = host.find_trusted(path).and_then(|found| found.ok_or_else(missing)?.clone_mount());
             let clone = clone.map_err(|error| Failure::new(Class::Machine, &error))?;
             let item = Item::Mount(clone, restrictions(mount));
             outfit.items.push((Utf8Path::new(&mount.container_path), item));

@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use libgpuspec::Root;
-use libgpuspec::cdi::{ContainerEdits, Registry};
+use libgpuspec::cdi::{ContainerEdits, Registry, drop_absent_mounts};
 use libgpuspec::host::Host;
 use libgpuspec::render::oci;
 use libgpuspec::request::{self, Request};
@@ -54,10 +54,13 @@ pub(crate) fn edits(entry: &Entry, request: &Request, report: &Report) -> Result
         check(request, &host(entry).map_err(machine)?, report)?;
     }
     let root = Root::open("/".into()).map_err(machine)?;
+    let host = Root::open("/".into()).map_err(machine)?;
     let registry = Registry::unwatched(root, &entry.said.spec_directories);
-    let (edits, notices) = request::resolve(&registry, request, &[&NVIDIA])
+    let (mut edits, notices) = request::resolve(&registry, request, &[&NVIDIA])
         .map_err(|error| Failure::new(Class::Unresolved, &error))?;
     report.tell(&notices);
+    let absent = drop_absent_mounts(&mut edits, &host);
+    report.tell(&absent.map_err(|error| Failure::new(Class::Machine, &error))?);
     Ok(edits)
 }
 

@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::draft::Draft;
 use super::place;
 use super::reason::Reason;
-use crate::apply::{self, Libraries};
+use crate::apply::{self, Libraries, OptionalMount};
 use crate::cdi::Mount;
 use crate::elf::Version;
 use crate::ldcache::Abi;
 use crate::nspawn::guest::Libc;
 use crate::nspawn::sources::{Object, Source, library_paths};
 use crate::nspawn::{Bind, BindSource, Content, Guest, TREE, Wanted};
+use crate::root::is_run_time;
 
 /// Libraries come first: data that lies beside them in a container lies beside them in the tree too.
 pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
@@ -29,6 +30,10 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
     let mut others = Vec::new();
     for (path, mount) in &mounts {
         match wanted.sources.files.get(Utf8Path::new(&mount.host_path)) {
+            // Which is told already.
+            None if wanted.sources.distrusted.contains(Utf8Path::new(&mount.host_path)) => {
+                draft.left_out.insert(path.clone());
+            }
             None => draft.leave(Reason::Missing, path),
             Some(_) if place::is_kernels(path) => draft.leave(Reason::Kernel, path),
             // Which is an ELF object too, of the GPU's own processor.
@@ -41,6 +46,9 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
     }
     for (path, mount, source) in others {
         place_other(draft, path, mount, source);
+    }
+    for mount in &wanted.sources.optional {
+        place_optional(draft, mount);
     }
     let named = wanted.requests.iter().flat_map(|request| &request.libraries);
     for libraries in named.chain(&wanted.sources.libraries) {
@@ -154,11 +162,21 @@ pub(in crate::nspawn) fn directory(abi: Abi) -> &'static str {
     }
 }
 
+/// A daemon's socket or directory; a spec that mounts it too has said how.
+fn place_optional(draft: &mut Draft<'_>, mount: &OptionalMount) {
+    let Some(at) = place::volatile(&mount.path) else { return draft.leave(Reason::NoBind, &mount.path) };
+    if draft.binds.iter().all(|bind| bind.at != at) {
+        let source = BindSource::Held(mount.source.clone());
+        draft.binds.insert(Bind { at, source, read_only: false });
+    }
+}
+
 fn place_other(draft: &mut Draft<'_>, path: &Utf8Path, mount: &Mount, source: &Source) {
     let host: Utf8PathBuf = mount.host_path.as_str().into();
     if let Some(at) = place::volatile(path) {
         let read_only = mount.options.iter().any(|option| option == "ro");
-        draft.binds.insert(Bind { at, source: BindSource::Host(host), read_only });
+        let source = if is_run_time(&host) { BindSource::Held(host) } else { BindSource::Host(host) };
+        draft.binds.insert(Bind { at, source, read_only });
         return;
     }
     let content = match source {

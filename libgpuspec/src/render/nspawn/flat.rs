@@ -45,6 +45,10 @@ pub fn arguments(
     for given in &preparation.binds {
         match &given.source {
             BindSource::Host(_) => flat.binds.push(given.clone()),
+            // By its path alone it costs the start when it is gone, and others may exchange it.
+            BindSource::Held(source) => notices.push(Notice(format!(
+                "{source}: comes and goes, and arguments cannot hold it; cdi-gen nspawn run can"
+            ))),
             BindSource::Tree(below) => flat.binds.extend(files.iter().filter_map(|(at, source)| {
                 Some(bind(joined(&given.at, at.strip_prefix(below).ok()?), source))
             })),
