@@ -29,15 +29,25 @@ impl Target {
             (None, Some(version)) => Reader::from(version),
             (None, None) => return Some(spec),
         };
-        match cdi::downlevel(&spec, reader) {
-            Ok((fitted, losses)) => {
-                losses.iter().for_each(|loss| output::warning(&loss.to_string()));
-                Some(fitted)
-            }
-            Err(all) => {
-                all.iter().for_each(|one| output::note(&one.to_string()));
-                None
-            }
+        fit(&spec, reader)
+    }
+
+    /// Whether neither a program nor a version is named.
+    pub(crate) fn is_open(&self) -> bool {
+        self.target.is_none() && self.cdi_version.is_none()
+    }
+}
+
+/// The spec as this reader can read it, losses reported; none if there is something it must have.
+pub(crate) fn fit(spec: &Spec, reader: Reader) -> Option<Spec> {
+    match cdi::downlevel(spec, reader) {
+        Ok((fitted, losses)) => {
+            losses.iter().for_each(|loss| output::warning(&loss.to_string()));
+            Some(fitted)
+        }
+        Err(all) => {
+            all.iter().for_each(|one| output::note(&one.to_string()));
+            None
         }
     }
 }

@@ -61,6 +61,11 @@ impl Discovery {
         Ok(Host { driver, dev, proc: open(&self.proc_root)?, sys: open(&self.sys_root)? })
     }
 
+    /// The tree of the system whose engines read the spec.
+    pub(crate) fn system(&self) -> Result<Root> {
+        Ok(Root::open(&self.root)?)
+    }
+
     /// What is on that host; what was odd goes to stderr.
     pub(crate) fn inventory(&self, host: &Host) -> Result<Inventory> {
         self.probe(host, if self.allow_no_gpu { Gpus::Optional } else { Gpus::Required })

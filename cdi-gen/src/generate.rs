@@ -3,15 +3,16 @@
 use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
-use libgpuspec::cdi;
+use libgpuspec::cdi::{self, Reader, Spec, Version, readers_since};
 use libgpuspec::plan::plan;
 use libgpuspec::policy::{HostTools, Policy};
+use libgpuspec::probe::engines;
 use libgpuspec::render::spec::{self, Format};
 
 use crate::convert::Target;
 use crate::discovery::{Discovery, VENDOR};
 use crate::output::{self, Status};
-use crate::{hook, install};
+use crate::{convert, hook, install};
 
 /// Makes a CDI spec for the GPUs and the driver of this host.
 #[derive(Debug, Args)]
@@ -62,6 +63,7 @@ impl Generate {
         let Some(spec) = self.target.fit(plan(VENDOR, &inventory, &policy)) else {
             return Ok(Status::Invalid);
         };
+        let Some(spec) = self.for_readers(spec)? else { return Ok(Status::Invalid) };
         check(&spec)?;
         let text = spec::text(&spec, &inventory, self.format())?;
         match &self.output {
@@ -71,6 +73,35 @@ impl Generate {
             }
             None => output::text(&text),
         }
+    }
+
+    /// The spec as every engine of this system reads it: one that is too new is refused as a whole.
+    ///
+    /// Where it goes is not known unless it is installed, so elsewhere its readers are named and nothing is dropped.
+    fn for_readers(&self, spec: Spec) -> Result<Option<Spec>> {
+        let version: Version = spec.version.parse()?;
+        if version <= Version::V0_5_0 || !self.target.is_open() {
+            return Ok(Some(spec));
+        }
+        if !self.install {
+            let readers: Vec<String> =
+                readers_since(version).map(|(name, since)| format!("{name} from {since}")).collect();
+            output::note(&format!(
+                "cdiVersion {version} is read by {}; for older ones use --target",
+                readers.join(", ")
+            ));
+            return Ok(Some(spec));
+        }
+        let engines = engines(&self.discovery.system()?)?;
+        let Some(oldest) = engines.iter().min_by_key(|engine| engine.newest()) else { return Ok(Some(spec)) };
+        if oldest.newest() >= version {
+            return Ok(Some(spec));
+        }
+        output::note(&format!(
+            "{oldest} is installed and reads cdiVersion {} at most; --cdi-version {version} keeps what is dropped for it",
+            oldest.newest()
+        ));
+        Ok(convert::fit(&spec, Reader::from(oldest)))
     }
 
     fn format(&self) -> Format {
@@ -86,7 +117,7 @@ impl Generate {
 }
 
 /// A spec that breaks a rule would take other specs down with it in some engines: it never leaves.
-fn check(spec: &cdi::Spec) -> Result<()> {
+fn check(spec: &Spec) -> Result<()> {
     let violations = cdi::validate_to_write(spec);
     if violations.is_empty() {
         return Ok(());

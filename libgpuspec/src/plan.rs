@@ -42,6 +42,7 @@ pub fn plan(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Spec {
             device_nodes: inventory.nodes.iter().map(|node| device_node(node, policy)).collect(),
             hooks: vec![hook(vendor, inventory, &wanted, policy)],
             mounts: wanted.mounts(policy),
+            additional_gids: groups(&inventory.nodes),
             ..ContainerEdits::default()
         },
     };
@@ -204,8 +205,9 @@ fn devices(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Vec<Devic
     let usable: Vec<&Gpu> = inventory.gpus.iter().filter(|gpu| !gpu.nodes.is_empty()).collect();
     let device = |name: String, gpus: &[&Gpu]| {
         let nodes: BTreeSet<&Node> = gpus.iter().flat_map(|gpu| &gpu.nodes).collect();
+        let additional_gids = groups(nodes.iter().copied());
         let device_nodes = nodes.into_iter().map(|node| device_node(node, policy)).collect();
-        let container_edits = ContainerEdits { device_nodes, ..ContainerEdits::default() };
+        let container_edits = ContainerEdits { device_nodes, additional_gids, ..ContainerEdits::default() };
         Device { name, annotations: BTreeMap::new(), container_edits }
     };
     let by_index = usable.iter().map(|gpu| device(gpu.index.to_string(), &[*gpu]));
@@ -220,7 +222,16 @@ fn devices(vendor: &Vendor, inventory: &Inventory, policy: &Policy) -> Vec<Devic
     devices
 }
 
-/// A node with its numbers, so that no engine has to look; owner and group stay the engine's choice.
+/// Groups without which a user other than root cannot open these nodes (as nvidia-ctk does from 1.18 on).
+fn groups<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<u32> {
+    const FOR_ALL: u32 = 0o006;
+    let closed = nodes.into_iter().filter(|node| node.gid != 0 && node.mode & FOR_ALL != FOR_ALL);
+    closed.map(|node| node.gid).collect::<BTreeSet<u32>>().into_iter().collect()
+}
+
+/// A node with its numbers, so that no engine has to look. It keeps a group that is not root's.
+///
+/// The owner is left out: an engine then makes it the container's user, who can open the node.
 fn device_node(node: &Node, policy: &Policy) -> DeviceNode {
     let host_path = below(&policy.dev_root, &node.path);
     DeviceNode {
@@ -232,7 +243,7 @@ fn device_node(node: &Node, policy: &Policy) -> DeviceNode {
         file_mode: Some(node.mode),
         permissions: "rw".to_owned(),
         uid: None,
-        gid: None,
+        gid: Some(node.gid).filter(|&gid| gid != 0),
     }
 }
 

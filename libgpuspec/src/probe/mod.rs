@@ -7,6 +7,7 @@
 
 mod closure;
 mod directories;
+mod engines;
 mod files;
 mod libraries;
 mod version;
@@ -19,6 +20,8 @@ use crate::policy::{Gpus, Search};
 use crate::vendor::{self, Vendor};
 
 use libraries::Libraries;
+
+pub use engines::engines;
 
 /// Everything of one vendor that is on a host; what was odd on the way is told also where it ends in an error.
 ///

@@ -74,8 +74,10 @@ fn way(
     options: &Options,
 ) -> Way {
     let mode = node.file_mode.unwrap_or(found.entry.mode) & 0o777;
+    // A generated spec repeats this host's group; its number means nothing in the machine, and its name does.
+    let other_group = node.gid.filter(|&gid| gid != found.entry.gid);
     let asked =
-        node.uid.is_some_and(|uid| uid != 0) || node.gid.is_some() || mode != found.entry.mode & 0o777;
+        node.uid.is_some_and(|uid| uid != 0) || other_group.is_some() || mode != found.entry.mode & 0o777;
     let for_all = mode & FOR_ALL == FOR_ALL;
     let guests = found.group.as_ref().and_then(|name| draft.guest.groups.get(name)).copied();
     // A group without a name means the same number everywhere, if it means anything.
@@ -85,7 +87,7 @@ fn way(
         gid if found.group.is_none() => Some(gid),
         _ => guests,
     };
-    let (uid, gid) = (node.uid.unwrap_or(0), node.gid.or(guests));
+    let (uid, gid) = (node.uid.unwrap_or(0), other_group.or(guests));
     let same = found.entry.uid == uid && Some(found.entry.gid) == gid;
     if !asked && (for_all || same && !options.user_namespace) {
         return Way::Plain;

@@ -136,7 +136,9 @@ pub(super) fn tell_rest(draft: &mut Draft<'_>, wanted: &Wanted<'_>, allowed: &[&
     for (path, mode) in modes.filter(|(_, mode)| *mode != 0o755) {
         tell(format!("{path}: a directory of the machine, whose mode {mode:o} is its own affair"));
     }
-    for gid in &wanted.edits.additional_gids {
+    // The group of a node has its number in the machine, and what is missing of it is reported with the node.
+    let of_a_node = |gid: &&u32| wanted.sources.nodes.values().any(|node| node.entry.gid == **gid);
+    for gid in wanted.edits.additional_gids.iter().filter(|gid| !of_a_node(gid)) {
         tell(format!("group {gid}: processes of a machine join groups by its own /etc/group"));
     }
     for device in &wanted.edits.net_devices {
