@@ -62,13 +62,8 @@ impl Host {
     }
 
     fn enable(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let spec_dir = self.path("cdi");
-        let always = [
-            "--spec-dir",
-            spec_dir.to_str().unwrap(),
-            "--hook-path",
-            "/usr/libexec/libgpuspec/oci-hook-inject",
-        ];
+        let spec_dir = "/cdi";
+        let always = ["--spec-dir", spec_dir, "--hook-path", "/usr/libexec/libgpuspec/oci-hook-inject"];
         self.nspawn("enable", &[&always[..], arguments].concat())
     }
 
@@ -96,7 +91,7 @@ fn a_machine_is_enabled_and_disabled_without_a_trace() {
     let before = host.manifest();
     let (status, stdout, stderr) = host.enable(&ALL);
     assert_eq!((status, stdout.as_str()), (Some(0), ""), "{stderr}");
-    let spec_dir = host.path("cdi").display().to_string();
+    let spec_dir = "/cdi";
     let text = host.dropin();
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
     let prepare = format!(
@@ -349,4 +344,46 @@ fn status_lists_whatever_has_devices() {
     let reports: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(reports[0]["attached"], serde_json::json!(["v.com/c=all"]));
     assert_eq!((&reports[0]["prepared"], &reports[1]["prepared"]), (&false.into(), &true.into()));
+}
+
+/// A host that does not run has its own specs and its own hook; nothing of the running host is consulted or written.
+#[test]
+fn enable_on_another_root_reads_and_names_that_hosts_files_alone() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("etc/cdi")).unwrap();
+    fs::create_dir_all(host.path("var/lib/machines/m/usr")).unwrap();
+    fs::create_dir_all(host.path("usr/libexec/libgpuspec")).unwrap();
+    fs::rename(host.path("cdi/v.json"), host.path("etc/cdi/v.json")).unwrap();
+    let without = host.nspawn("enable", &ALL);
+    assert_eq!(
+        without.0,
+        Some(1),
+        "the hook of this program's own directory is another host's: {}",
+        without.2
+    );
+    assert!(without.2.contains("/usr/libexec/libgpuspec/oci-hook-inject: no such file"), "{}", without.2);
+    // A static binary that root owns.
+    let hook = host.path("usr/libexec/libgpuspec/oci-hook-inject");
+    fs::copy(env!("CARGO_BIN_EXE_cdi-gen"), &hook).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(host.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let (status, _, stderr) = host.nspawn("enable", &ALL);
+    if fs::metadata(&hook).map(|it| std::os::unix::fs::MetadataExt::uid(&it)).unwrap() != 0 {
+        eprintln!("skipped: needs root, whose the hook must be");
+        return;
+    }
+    assert_eq!(status, Some(0), "{stderr}");
+    let text = host.dropin();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("Exec")).collect();
+    assert!(
+        lines.iter().all(|line| line.contains("=-/usr/libexec/libgpuspec/oci-hook-inject ")),
+        "as that host names it: {lines:?}"
+    );
+    assert!(!text.contains(host.path("").to_str().unwrap().trim_end_matches('/')), "{text}");
+    let (status, stdout, stderr) = host.nspawn("status", &["m", "--json"]);
+    assert!(stdout.contains("\"unresolved\": []"), "{status:?} {stdout} {stderr}");
+    let (status, stdout, stderr) = host.nspawn("check", &ALL);
+    assert!(status != Some(4), "{stdout} {stderr}");
+    assert_eq!(host.nspawn("disable", &["m"]).0, Some(0));
+    assert!(!host.path(UNIT).exists());
 }

@@ -15,10 +15,14 @@ const INSTALLED: &str = "/usr/libexec/libgpuspec";
 /// A hook that the caller names is only warned about; one that was found must be a static binary that
 /// nobody but root can replace, since container engines run it as root.
 pub(crate) fn path(named: Option<&Utf8Path>, program: &str) -> Result<Utf8PathBuf> {
-    let machine = Root::open(Utf8Path::new("/"))?;
+    path_on(&Root::open(Utf8Path::new("/"))?, named, program)
+}
+
+/// The same for a host whose tree this is: a path as that host's own programs name it.
+pub(crate) fn path_on(machine: &Root, named: Option<&Utf8Path>, program: &str) -> Result<Utf8PathBuf> {
     if let Some(named) = named {
         let path = specs::absolute(named)?;
-        if let Some(fault) = fault(&machine, &path)? {
+        if let Some(fault) = fault(machine, &path)? {
             output::warning(&format!("--hook-path {fault}"));
         }
         return Ok(path);
@@ -26,9 +30,11 @@ pub(crate) fn path(named: Option<&Utf8Path>, program: &str) -> Result<Utf8PathBu
     let installed = Utf8Path::new(INSTALLED).join(program);
     let path = match machine.target(&installed)? {
         Some(_) => installed.clone(),
+        // The program that runs here is on another host.
+        None if !machine.is_machine_root()? => installed.clone(),
         None => Utf8PathBuf::try_from(std::env::current_exe()?)?.with_file_name(program),
     };
-    match fault(&machine, &path)? {
+    match fault(machine, &path)? {
         None => Ok(machine.resolve(&path)?.unwrap_or(path)),
         Some(fault) => bail!(
             "{fault}; engines run the hook as root: install it as {installed}, or name one by --hook-path"

@@ -109,7 +109,7 @@ fn status_says_what_a_machine_will_see() {
     let spec = SPEC.replace("HERE", "").replace(r#""deviceNodes": [{"path": "/dev/null"}], "#, "");
     fs::write(tree.path().join("cdi/v.json"), spec).unwrap();
     let enable =
-        "enable --root HERE m --spec-dir HERE/cdi --device v.com/c=old --hook-path /usr/bin/oci-hook-inject";
+        "enable --root HERE m --spec-dir /cdi --device v.com/c=old --hook-path /usr/bin/oci-hook-inject";
     let (status, stdout, stderr) = nspawn(&tree, &format!("{enable} --dry-run"));
     assert_eq!(status, Some(0), "{stderr}");
     let said = "\n# /run/systemd/nspawn/m.nspawn, while it runs\n[Exec]\nEnvironment=A=B\n";
@@ -180,7 +180,7 @@ fn an_enabled_machine_is_judged_by_what_it_is_enabled_for() {
     let tree = place();
     let spec = SPEC.replace("HERE", "").replace(r#""deviceNodes": [{"path": "/dev/null"}], "#, "");
     fs::write(tree.path().join("cdi/v.json"), spec).unwrap();
-    let enable = "enable --root HERE m --spec-dir HERE/cdi --device v.com/c=old --hook-path /x";
+    let enable = "enable --root HERE m --spec-dir /cdi --device v.com/c=old --hook-path /x";
     assert_eq!(nspawn(&tree, enable).0, Some(0));
     let check = |more: &str| nspawn(&tree, &format!("check --root HERE m {more}"));
     assert!(!check("").1.contains("read-only"));
@@ -196,7 +196,7 @@ fn an_enabled_machine_is_judged_by_what_it_is_enabled_for() {
         let edited = "its drop-in was edited, or made by another release";
         let (status, stdout, stderr) = check("");
         assert!(status == Some(5) && stdout.is_empty() && stderr.contains(edited), "{stdout}{stderr}");
-        let (_, stdout, _) = check("--spec-dir HERE/cdi --device v.com/c=old");
+        let (_, stdout, _) = check("--spec-dir /cdi --device v.com/c=old");
         assert!(stdout.contains(&format!("warning: {edited}; `cdi-gen nspawn enable` again")), "{stdout}");
     }
 }
@@ -213,8 +213,7 @@ fn a_tree_that_cannot_be_read_in_time_ends_the_program() {
     command.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(tree.path().join("m"));
     command.args(["-e", "trace=openat2", "-e", "inject=openat2:delay_enter=7000000:when=2+"]);
     // Without the tree it would print the file all the same.
-    let words =
-        "nspawn enable --root HERE m --spec-dir HERE/cdi --device v.com/c=data --dry-run --hook-path /x";
+    let words = "nspawn enable --root HERE m --spec-dir /cdi --device v.com/c=data --dry-run --hook-path /x";
     command.arg(env!("CARGO_BIN_EXE_cdi-gen"));
     command.args(words.replace("HERE", tree.path().as_str()).split_whitespace());
     let Output { status, stdout, stderr } = command.output().unwrap();

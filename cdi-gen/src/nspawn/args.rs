@@ -54,7 +54,7 @@ impl ArgsCommand {
     pub(crate) fn run(&self) -> Result<Status> {
         let host = Root::open("/".into())?;
         let asked = self.given.asked()?;
-        let resolved = match resolved::find(&asked)? {
+        let resolved = match resolved::find(&host, &asked)? {
             Ok(resolved) => resolved,
             Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };

@@ -36,7 +36,7 @@ impl Attach {
     pub(crate) fn run(&self) -> Result<Status> {
         let (host, machine) = (Root::open("/".into())?, &self.machine);
         let asked = self.given.asked()?;
-        let resolved = match resolved::find(&asked)? {
+        let resolved = match resolved::find(&host, &asked)? {
             Ok(resolved) => resolved,
             Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };

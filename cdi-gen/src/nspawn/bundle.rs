@@ -71,7 +71,7 @@ impl Bundle {
             Present::Foreign => return Ok(foreign(made)),
         };
         let asked = self.given.asked()?;
-        let resolved = match resolved::find(&asked)? {
+        let resolved = match resolved::find(host, &asked)? {
             Ok(resolved) => resolved,
             Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };

@@ -76,7 +76,7 @@ impl Check {
             Ok(asked) => asked,
             Err(reason) => return Ok(output::usage(reason)),
         };
-        let resolved = match resolved::find(&asked)? {
+        let resolved = match resolved::find(&host, &asked)? {
             Ok(resolved) => resolved,
             Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };

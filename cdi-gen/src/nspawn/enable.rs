@@ -66,7 +66,7 @@ impl Enable {
             Err(reason) => return Ok(output::usage(reason)),
         };
         output::notices(&notices);
-        let resolved = match resolved::find(&asked)? {
+        let resolved = match resolved::find(&host, &asked)? {
             Ok(resolved) => resolved,
             Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };
@@ -76,7 +76,7 @@ impl Enable {
         if let Err(missing) = nspawn::all_there(&resolved.edits, &sources) {
             output::warning(&missing.to_string());
         }
-        let hook = hook::path(self.hook_path.as_deref(), PROGRAM)?;
+        let hook = hook::path_on(&host, self.hook_path.as_deref(), PROGRAM)?;
         let (required, no_touch) = (self.required, self.no_touch);
         let origin = Origin { asked, unit, hook, required, no_touch, made_directory };
         let text = dropin::text(machine, &origin, &rules, &fingerprint(&resolved.edits)?)?;

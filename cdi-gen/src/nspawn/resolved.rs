@@ -23,10 +23,10 @@ pub(crate) struct Resolved {
     unknown_hooks: Vec<String>,
 }
 
-/// The edits, or why there are none.
-pub(crate) fn find(asked: &Asked) -> Result<std::result::Result<Resolved, Vec<String>>> {
+/// The edits by the specs of this host, or why there are none.
+pub(crate) fn find(host: &Root, asked: &Asked) -> Result<std::result::Result<Resolved, Vec<String>>> {
     let asked = &asked.devices;
-    let registry = Registry::unwatched(Root::open("/".into())?, &asked.spec_directories);
+    let registry = Registry::unwatched(Root::open(host.path())?, &asked.spec_directories);
     let edits = match registry.resolve(&asked.names) {
         Ok(edits) => edits,
         Err(reasons) => return Ok(Err(reasons.iter().map(told).collect())),

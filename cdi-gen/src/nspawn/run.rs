@@ -90,7 +90,7 @@ impl Run {
             Err(reason) => return Ok(output::usage(reason)),
         };
         output::notices(&notices);
-        let resolved = match resolved::find(&asked)? {
+        let resolved = match resolved::find(&host, &asked)? {
             Ok(resolved) => resolved,
             Err(reasons) => return Ok(resolved::refuse(&reasons)),
         };

@@ -161,7 +161,7 @@ fn report(host: &Root, machine: &Name) -> Result<Report> {
     let unit = exec_start(host, machine)?;
     report.notices.extend(unit.hidden.as_ref().map(ToString::to_string));
     report.changed = unit != origin.unit;
-    match resolved::find(&origin.asked)? {
+    match resolved::find(host, &origin.asked)? {
         Err(reasons) => report.unresolved = reasons,
         Ok(resolved) => {
             let (rules, notices) = resolved.rules(host)?;
