@@ -60,6 +60,12 @@ fn fault(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
     if found.entry.mode & 0o111 == 0 {
         return Ok(Some(format!("{path}: not executable")));
     }
+    changeable(machine, path)
+}
+
+/// Why others than root could replace the program at a path that root's units and engines run, in words.
+pub(crate) fn changeable(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
+    let Some(real) = machine.resolve(path)? else { return Ok(Some(format!("{path}: no such file"))) };
     for part in real.ancestors() {
         let Some(entry) = machine.entry(part)? else { continue };
         // In a sticky directory (/tmp) others can add names, but not take root's away.

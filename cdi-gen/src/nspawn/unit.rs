@@ -14,6 +14,7 @@ use libgpuspec::render::nspawn::dropin;
 use libgpuspec::root::Attributes;
 
 use super::machine::Name;
+use crate::hook;
 
 /// Larger than any file of properties.
 const MAX: u64 = 256 << 10;
@@ -34,6 +35,9 @@ impl Unit<'_> {
     }
 
     fn missing(&self, rules: &[DeviceRule]) -> Result<Grant> {
+        if self.is_service() {
+            at_stop_program(self.host, &Utf8PathBuf::try_from(std::env::current_exe()?)?)?;
+        }
         let (policy, has) = self.rules()?;
         // Such a policy lets everything through; with a rule it would no longer.
         let rules = if policy == "auto" && has.is_empty() { &[] } else { rules };
@@ -205,9 +209,55 @@ fn systemctl(arguments: &[&str]) -> Result<()> {
     }
 }
 
+/// An error if root's unit must not run this program at its stop.
+fn at_stop_program(host: &Root, program: &Utf8Path) -> Result<()> {
+    match hook::changeable(host, program)? {
+        None => Ok(()),
+        Some(fault) => {
+            bail!("{fault}; its stop runs the program as root: install it where root alone can write")
+        }
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // trees are made by plain means
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
     use super::*;
+
+    #[test]
+    fn n3_a_program_that_others_can_change_is_not_left_for_the_stop() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        let mode = |name: &str, mode| {
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap()
+        };
+        for name in ["roots", "others", "open", "sticky"] {
+            std::fs::create_dir(at(name)).unwrap();
+            mode(name, 0o755);
+            std::fs::write(at(name).join("cdi-gen"), "").unwrap();
+            mode(&format!("{name}/cdi-gen"), 0o755);
+        }
+        mode("", 0o755);
+        mode("open", 0o775);
+        mode("sticky", 0o1777);
+        if chown(at("others"), Some(1001), None).is_err() {
+            eprintln!("skipped: needs CAP_CHOWN");
+            return;
+        }
+        let host = Root::open(Utf8Path::from_path(tree.path()).unwrap()).unwrap();
+        for (name, is_fit) in
+            [("roots", true), ("sticky", true), ("others", false), ("open", false), ("none", false)]
+        {
+            let path = format!("/{name}/cdi-gen");
+            let checked = at_stop_program(&host, path.as_str().into());
+            assert_eq!(checked.is_ok(), is_fit, "{name}: {checked:?}");
+            assert!(is_fit || checked.unwrap_err().to_string().contains(&path), "{name}");
+        }
+        chown(at("roots/cdi-gen"), Some(1001), None).unwrap();
+        assert!(at_stop_program(&host, "/roots/cdi-gen".into()).is_err());
+    }
 
     fn grant(rules: &[&str], before: &[&str]) -> Grant {
         let owned = |rules: &[&str]| rules.iter().map(|rule| (*rule).to_owned()).collect();
