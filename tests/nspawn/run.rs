@@ -263,3 +263,33 @@ fn arguments_need_nothing_made() {
     }
     assert_eq!(place.machine(), before);
 }
+
+/// Case M1: a root that is not there yet is copied from a template by systemd-nspawn, and what is in that counts.
+#[test]
+fn runtime_m1_a_machine_is_made_from_a_template() {
+    let Some(place) = Place::new() else { return };
+    let libraries = "--overlay-ro=+/lib/x86_64-linux-gnu:";
+    for root in [
+        "--template=HERE/m -D HERE/new",
+        "--template HERE/m --directory=HERE/new",
+        "-D HERE/new --template=HERE/m -M m",
+    ] {
+        let (status, _, stderr) =
+            place.cdi_gen("run", &format!("{root} --device v.com/c=all --register=no --keep-unit id"), "");
+        assert_eq!((status, stderr.as_str()), (Some(0), ""), "{root}");
+        let arguments = place.text("arguments");
+        assert!(arguments.contains("/m\n") && arguments.contains(libraries), "{root}: {arguments}");
+        assert!(!place.path("new").exists(), "systemd-nspawn makes it");
+    }
+    let by_name = "--template=HERE/m -M none-of-this-name --device v.com/c=all --register=no --keep-unit id";
+    assert_eq!(place.cdi_gen("run", by_name, "").0, Some(0));
+    assert!(place.text("arguments").contains(libraries));
+    // One that is there is not populated again: it counts by itself.
+    fs::create_dir(place.path("new")).unwrap();
+    let words = "--template=HERE/m -D HERE/new --device v.com/c=all --register=no --keep-unit id";
+    assert_eq!(place.cdi_gen("run", words, "").0, Some(0));
+    assert!(!place.text("arguments").contains(libraries), "{}", place.text("arguments"));
+    let (status, _, stderr) =
+        place.cdi_gen("run", "--template=HERE/none -D HERE/newer --device v.com/c=all id", "");
+    assert!(status == Some(1) && stderr.contains("/none"), "{stderr}");
+}

@@ -12,6 +12,8 @@ pub(crate) struct Command {
     pub(crate) directory: Option<String>,
     pub(crate) image: Option<String>,
     pub(crate) machine: Option<String>,
+    /// The directory that a root which is missing is copied from.
+    pub(crate) template: Option<String>,
     pub(crate) settings: Option<String>,
     pub(crate) boots: bool,
     /// It has no scope of its own.
@@ -228,6 +230,7 @@ impl Command {
             "D" | "directory" => self.directory = value,
             "i" | "image" => self.image = value,
             "M" | "machine" => self.machine = value,
+            "template" => self.template = value,
             "settings" => self.settings = value,
             "b" | "boot" => self.boots = true,
             "keep-unit" => self.keeps_unit = true,

@@ -29,6 +29,8 @@ use crate::output::{self, Status};
 use crate::specs::absolute;
 
 const PROGRAM: &str = "systemd-nspawn";
+/// Where a machine that has only a name is copied to from a template.
+const MACHINES: &str = "/var/lib/machines";
 
 /// Runs systemd-nspawn with devices: options of both, in any order, then the command.
 ///
@@ -151,7 +153,24 @@ fn rules(command: &Command, preparation: &Preparation) -> Vec<String> {
 }
 
 /// The machine that a command line of systemd-nspawn means, and its settings file by the name that it would have.
+///
+/// A root that systemd-nspawn copies from a template first is looked into there.
 pub(super) fn machine(host: &Root, command: &Command) -> Result<Machine> {
+    let Some(template) = command.template.as_deref() else { return existing(host, command) };
+    let new = match (&command.directory, command.machine.as_deref()) {
+        (Some(path), _) => absolute(path.as_str().into())?,
+        (None, Some(name)) if command.image.is_none() => Utf8Path::new(MACHINES).join(name),
+        (None, _) => return existing(host, command),
+    };
+    if host.entry(&new)?.is_some() {
+        return existing(host, &Command { directory: Some(new.into_string()), ..command.clone() });
+    }
+    let name = command.machine.clone().unwrap_or_else(|| named_by(&new));
+    let machine = Machine::with_root(host, &name, MachineRoot::Directory(new))?;
+    Ok(Machine { root: MachineRoot::Directory(absolute(template.into())?), ..machine })
+}
+
+fn existing(host: &Root, command: &Command) -> Result<Machine> {
     let name = command.machine.as_deref();
     let root = match (&command.directory, &command.image) {
         (Some(path), _) => MachineRoot::Directory(absolute(path.as_str().into())?),
