@@ -293,3 +293,26 @@ fn runtime_m1_a_machine_is_made_from_a_template() {
         place.cdi_gen("run", "--template=HERE/none -D HERE/newer --device v.com/c=all id", "");
     assert!(status == Some(1) && stderr.contains("/none"), "{stderr}");
 }
+
+/// Case O: a unit with `DevicePolicy=closed` may make no node, which mknod(2) reports as without CAP_MKNOD.
+#[test]
+fn runtime_o_a_closed_device_policy_is_named_with_its_remedy() {
+    let Some(place) = Place::new() else { return };
+    // A node of another mode than this host's has to be made.
+    let spec = place
+        .text("cdi/v.json")
+        .replace(r#"{"path": "/dev/null"}"#, r#"{"path": "/dev/null", "fileMode": 432}"#);
+    fs::write(place.path("cdi/v.json"), spec).unwrap();
+    let words = "-D HERE/m --device v.com/c=all --register=no --keep-unit id";
+    assert_eq!(place.cdi_gen("run", words, "").0, Some(0));
+    let without = "exec setpriv --bounding-set=-mknod --inh-caps=-mknod env PATH=$BIN \"$@\"";
+    let (status, _, stderr) = place.cdi_gen_with(without, "run", words, "");
+    assert_eq!(status, Some(1), "{stderr}");
+    for word in [
+        "/dev/null: making a device node, denied by the device policy",
+        "hint: allow the unit",
+        "DeviceAllow=",
+    ] {
+        assert!(stderr.contains(word), "{word}: {stderr}");
+    }
+}

@@ -23,10 +23,12 @@ mod status;
 mod systemd;
 mod unit;
 
+use std::io::ErrorKind;
+
 use anyhow::Result;
 use clap::Subcommand;
-use libgpuspec::Root;
 use libgpuspec::nspawn::{self, Order, Preparation};
+use libgpuspec::{Error, Root};
 
 use crate::output::{self, Status};
 
@@ -68,5 +70,13 @@ fn prepared(host: &Root, order: &Order<'_>) -> Result<Preparation> {
     let mut notices = Vec::new();
     let prepared = nspawn::prepare(host, order, sandbox::sandbox, &mut notices);
     output::notices(&notices);
+    if let Err(nspawn::Failed::Step(Error::Io { action, source, .. })) = &prepared
+        && source.kind() == ErrorKind::PermissionDenied
+        && action.starts_with("making a device node")
+    {
+        output::note(
+            "hint: allow the unit that runs this to make the devices, as by -p 'DeviceAllow=char-drm rwm', or leave out its DevicePolicy=",
+        );
+    }
     Ok(prepared?)
 }

@@ -91,6 +91,13 @@ impl Directory {
         let name = self.component(name)?;
         let mode = Mode::from_raw_mode(node.mode);
         let made = self.mknod(name, node).and_then(|()| fs::chmodat(&self.fd, name, mode, AtFlags::empty()));
-        made.map_err(|errno| self.error(name, "making a device node", errno))
+        // The kernel asks the device cgroup, and for CAP_MKNOD (mknod(2), EPERM).
+        let action = match made {
+            Err(Errno::PERM) => {
+                "making a device node, denied by the device policy of the calling unit or container"
+            }
+            _ => "making a device node",
+        };
+        made.map_err(|errno| self.error(name, action, errno))
     }
 }
