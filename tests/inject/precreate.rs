@@ -297,7 +297,7 @@ fn d1_a_mount_whose_source_is_missing_is_left_out_or_named() {
         ("/var/run/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
         ("/dev/shm/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
         ("/usr/lib/libgpuspec-none.so".to_owned(), 84, 0, "/usr/lib/libgpuspec-none.so: not on this host"),
-        // H9: whoever made that link could have chosen any directory.
+        // H9: the user who made that link could have chosen any directory.
         (
             format!("{}/link", host.path().display()),
             0,

@@ -52,7 +52,7 @@ fn d1_what_is_gone_is_left_out_and_what_goes_is_held() {
         let place = Place::new(DEBIAN);
         ask(by_hook);
         let ended = prepared();
-        // A spec of ours expects them to come and go.
+        // A generated spec expects them to come and go.
         assert_eq!(ended.stderr.is_empty(), by_hook, "{}", ended.stderr);
         assert!(
             by_hook || ended.stderr.contains(SOCKET) && ended.stderr.contains("not on this host"),

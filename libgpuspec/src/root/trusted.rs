@@ -231,9 +231,9 @@ mod tests {
             // A daemon's own directory, as /run/nvidia-persistenced is.
             ("/etc/sub", None),
         ] {
-            let told = root.find_trusted(path.into()).err().map(|error| error.to_string());
-            assert_eq!(word.is_some(), told.is_some(), "{path}: {told:?}");
-            assert!(told.unwrap_or_default().contains(word.unwrap_or_default()), "{path}");
+            let refused = root.find_trusted(path.into()).err().map(|error| error.to_string());
+            assert_eq!(word.is_some(), refused.is_some(), "{path}: {refused:?}");
+            assert!(refused.unwrap_or_default().contains(word.unwrap_or_default()), "{path}");
         }
     }
 

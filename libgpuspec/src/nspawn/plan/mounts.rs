@@ -30,7 +30,7 @@ pub(super) fn place(draft: &mut Draft<'_>, wanted: &Wanted<'_>) {
     let mut others = Vec::new();
     for (path, mount) in &mounts {
         match wanted.sources.files.get(Utf8Path::new(&mount.host_path)) {
-            // Which is told already.
+            // The notice about it is there already.
             None if wanted.sources.distrusted.contains(Utf8Path::new(&mount.host_path)) => {
                 draft.left_out.insert(path.clone());
             }
