@@ -1,0 +1,237 @@
+//! Who can change what a path leads to: the owner and the mode of everything on the way to it.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Entry, Kind, Root};
+use crate::error::{Error, Result};
+
+/// Most links on the way to one file (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+/// /proc/self/uid_map of the initial user namespace (user_namespaces(7)).
+const INITIAL: [&str; 3] = ["0", "0", "4294967295"];
+/// The longest map and the longest number that is read.
+const MAX_TEXT: u64 = 1 << 14;
+/// The overflow uid where the kernel does not name one (proc(5)).
+const OVERFLOW: u32 = 65534;
+
+/// The users who may own a file that a program believes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owners(Vec<u32>);
+
+impl Owners {
+    /// Root alone: for what runs as root.
+    pub fn root() -> Owners {
+        Owners(vec![0])
+    }
+
+    /// Root and the user who runs this program.
+    ///
+    /// In a user namespace of its own also the overflow uid, which stands for every user that has no
+    /// number there: the root of the host is one of them.
+    pub fn caller() -> Owners {
+        let mut owners = vec![0, rustix::process::geteuid().as_raw()];
+        if let Ok(proc) = Root::proc()
+            && is_user_namespace(&proc)
+        {
+            owners.push(overflow(&proc));
+        }
+        Owners(owners)
+    }
+
+    /// Why a user other than these can change the file or directory, if one can.
+    pub fn exposure(&self, entry: &Entry) -> Option<Exposure> {
+        // In a sticky directory (/tmp) others can add names, but not remove those of its owner.
+        let is_sticky = entry.kind == Kind::Directory && entry.mode & 0o1000 != 0;
+        if !self.0.contains(&entry.uid) {
+            Some(Exposure::Owner(entry.uid))
+        // The mode of a link means nothing (symlink(7)).
+        } else if entry.kind != Kind::Symlink && entry.mode & 0o022 != 0 && !is_sticky {
+            Some(Exposure::Mode(entry.mode))
+        } else {
+            None
+        }
+    }
+}
+
+/// How a user who is not trusted can change a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// The file belongs to this user.
+    Owner(u32),
+    /// The group or all users can write to it.
+    Mode(u32),
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exposure::Owner(uid) => write!(formatter, "belongs to user {uid}"),
+            Exposure::Mode(mode) if mode & 0o002 != 0 => {
+                write!(formatter, "can be written by all users (mode {mode:04o})")
+            }
+            Exposure::Mode(mode) => write!(formatter, "can be written by its group (mode {mode:04o})"),
+        }
+    }
+}
+
+impl Root {
+    /// The first file, link or directory on the way to `path`, itself included, that a user other than
+    /// `owners` can change.
+    ///
+    /// Links are followed by hand, so that each link and the directories on both sides of it count.
+    /// `None` also where something on the way is missing: what is not there is not judged.
+    pub fn exposed(&self, path: &Utf8Path, owners: &Owners) -> Result<Option<(Utf8PathBuf, Exposure)>> {
+        let mut done = Utf8PathBuf::from("/");
+        let mut rest = names(path);
+        let mut links = 0;
+        if let Some(exposure) = self.entry(&done)?.and_then(|entry| owners.exposure(&entry)) {
+            return Ok(Some((done, exposure)));
+        }
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                done.pop();
+                continue;
+            }
+            let step = done.join(name);
+            let Some(entry) = self.entry(&step)? else { return Ok(None) };
+            if let Some(exposure) = owners.exposure(&entry) {
+                return Ok(Some((step, exposure)));
+            }
+            if entry.kind != Kind::Symlink {
+                done = step;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                let reason = format!("more than {MAX_LINKS} links on the way");
+                return Err(Error::Format { path: self.outside(path), reason });
+            }
+            let Some(target) = self.read_link(&step)? else { return Ok(None) };
+            if target.is_absolute() {
+                done = "/".into();
+            }
+            let mut ahead = names(&target);
+            ahead.append(&mut rest);
+            rest = ahead;
+        }
+        Ok(None)
+    }
+}
+
+fn names(path: &Utf8Path) -> VecDeque<String> {
+    let names = path.as_str().split('/').filter(|name| !matches!(*name, "" | "."));
+    names.map(str::to_owned).collect()
+}
+
+fn is_user_namespace(proc: &Root) -> bool {
+    let map = proc.read_text("/self/uid_map".into(), MAX_TEXT).ok().flatten().unwrap_or_default();
+    !map.trim().is_empty() && !map.split_whitespace().eq(INITIAL)
+}
+
+fn overflow(proc: &Root) -> u32 {
+    let number = proc.read_text("/sys/kernel/overflowuid".into(), MAX_TEXT).ok().flatten();
+    number.and_then(|text| text.trim().parse().ok()).unwrap_or(OVERFLOW)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // trees are made by plain means
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+
+    use super::*;
+
+    fn mode(path: &std::path::Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A tree with /safe/file, and the root that it is.
+    fn tree() -> (tempfile::TempDir, Root) {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir(tree.path().join("safe")).unwrap();
+        fs::write(tree.path().join("safe/file"), "").unwrap();
+        for name in ["", "safe"] {
+            mode(&tree.path().join(name), 0o755);
+        }
+        mode(&tree.path().join("safe/file"), 0o644);
+        let root = Root::open(Utf8Path::from_path(tree.path()).unwrap()).unwrap();
+        (tree, root)
+    }
+
+    fn exposed(root: &Root, path: &str) -> Option<(String, Exposure)> {
+        let found = root.exposed(path.into(), &Owners::caller()).unwrap();
+        found.map(|(path, exposure)| (path.to_string(), exposure))
+    }
+
+    #[test]
+    fn modes_on_the_way_count() {
+        let (tree, root) = tree();
+        assert_eq!(exposed(&root, "/safe/file"), None);
+        assert_eq!(exposed(&root, "/safe/missing"), None);
+        mode(&tree.path().join("safe"), 0o1777);
+        assert_eq!(exposed(&root, "/safe/file"), None, "sticky");
+        for (name, bits) in [("safe/file", 0o664), ("safe/file", 0o646), ("safe", 0o775), ("safe", 0o757)] {
+            let (_other, root) = {
+                let (tree, root) = self::tree();
+                mode(&tree.path().join(name), bits);
+                (tree, root)
+            };
+            assert_eq!(exposed(&root, "/safe/file"), Some((format!("/{name}"), Exposure::Mode(bits))));
+        }
+    }
+
+    /// N2: the way as given counts, not only the way that is left once links are followed.
+    #[test]
+    fn n2_links_and_the_directories_on_both_sides_count() {
+        let (tree, root) = tree();
+        let open = tree.path().join("open");
+        fs::create_dir(&open).unwrap();
+        symlink("/safe/file", open.join("absolute")).unwrap();
+        symlink("../safe/file", open.join("relative")).unwrap();
+        symlink("../open", tree.path().join("safe/back")).unwrap();
+        symlink("back/absolute", tree.path().join("safe/chain")).unwrap();
+        for path in ["/open/absolute", "/open/relative", "/safe/chain", "/open/./../safe/back/relative"] {
+            mode(&open, 0o755);
+            assert_eq!(exposed(&root, path), None, "{path}");
+            mode(&open, 0o777);
+            assert_eq!(exposed(&root, path), Some(("/open".into(), Exposure::Mode(0o777))), "{path}");
+        }
+        symlink("loop", tree.path().join("loop")).unwrap();
+        assert!(root.exposed("/loop".into(), &Owners::caller()).is_err());
+    }
+
+    #[test]
+    fn n2_the_owner_of_each_link_and_directory_counts() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let (tree, root) = tree();
+        symlink("safe/file", tree.path().join("link")).unwrap();
+        assert_eq!(exposed(&root, "/link"), None);
+        lchown(tree.path().join("link"), Some(1001), Some(1001)).unwrap();
+        assert_eq!(exposed(&root, "/link"), Some(("/link".into(), Exposure::Owner(1001))));
+        chown(tree.path().join("safe"), Some(65534), None).unwrap();
+        assert_eq!(exposed(&root, "/safe/file"), Some(("/safe".into(), Exposure::Owner(65534))));
+    }
+
+    #[test]
+    fn other_namespaces_are_known_by_their_map() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("self")).unwrap();
+        let proc = Root::open(Utf8Path::from_path(tree.path()).unwrap()).unwrap();
+        assert!(!is_user_namespace(&proc), "no /proc: nothing is known");
+        for (map, expected) in [
+            ("         0          0 4294967295\n", false),
+            ("         0       1000          1\n", true),
+            ("0 100000 65536\n65536 1 1\n", true),
+        ] {
+            fs::write(tree.path().join("self/uid_map"), map).unwrap();
+            assert_eq!(is_user_namespace(&proc), expected, "{map}");
+        }
+        assert_eq!(overflow(&proc), 65534);
+    }
+}
