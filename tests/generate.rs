@@ -32,8 +32,9 @@ fn command(root: &Utf8Path, arguments: &[&str]) -> Command {
 }
 
 fn generate(root: &Utf8Path, arguments: &[&str]) -> Output {
-    let own = ["generate", "--hook-path", "/usr/libexec/libgpuspec/oci-hook", "--allow-no-gpu"];
-    command(root, &[&own[..], arguments].concat()).output().unwrap()
+    let hook = ["--hook-path", "/usr/libexec/libgpuspec/oci-hook"];
+    let hook = if arguments.contains(&"--hook-path") { &[][..] } else { &hook[..] };
+    command(root, &[&["generate", "--allow-no-gpu"], hook, arguments].concat()).output().unwrap()
 }
 
 fn told(output: &Output) -> String {
@@ -239,7 +240,7 @@ fn an_unfit_hook_is_refused_unless_it_is_named() {
         ("not an ELF object", Some(b"#!/bin/sh\n"), 0o755),
         ("not a static binary", Some(&dynamic), 0o755),
         ("not executable", Some(&fit), 0o644),
-        ("can be written by others", Some(&fit), 0o777),
+        ("other users can replace it", Some(&fit), 0o777),
     ];
     for (word, content, mode) in cases {
         if let Some(content) = content {
@@ -251,6 +252,39 @@ fn an_unfit_hook_is_refused_unless_it_is_named() {
         assert!(refused.stdout.is_empty(), "{word}");
         let named = run(&["--hook-path", hook.to_str().unwrap()]);
         assert!(status(&named) == 0 && told(&named).contains(word), "{word}: {named:?}");
+    }
+}
+
+/// N2: engines follow the path as it is written, so a link of another user is warned about.
+#[test]
+fn n2_hook_path_through_a_users_link_warns() {
+    if !rustix::process::geteuid().is_root() {
+        let _ = writeln!(std::io::stderr(), "skipped: files of another user need root");
+        return;
+    }
+    let (host, directory) = (host(), tempfile::tempdir().unwrap());
+    let (users, roots) = (directory.path().join("users"), directory.path().join("roots"));
+    fs::create_dir_all(users.join("deep")).unwrap();
+    fs::create_dir(&roots).unwrap();
+    fs::write(roots.join("oci-hook"), elf::Stub { soname: "", ..elf::Stub::x86_64("") }.bytes()).unwrap();
+    fs::set_permissions(roots.join("oci-hook"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(roots.join("oci-hook"), users.join("file")).unwrap();
+    symlink(&roots, users.join("directory")).unwrap();
+    symlink("../../roots/oci-hook", users.join("deep/relative")).unwrap();
+    symlink(users.join("file"), roots.join("chain")).unwrap();
+    let warned = |path: &Path| {
+        let output = generate(host.path(), &["--hook-path", path.to_str().unwrap()]);
+        assert_eq!(status(&output), 0, "{output:?}");
+        told(&output).contains("--hook-path")
+    };
+    let paths = ["users/file", "users/directory/oci-hook", "users/deep/relative", "roots/chain"];
+    assert!(!warned(&roots.join("oci-hook")), "root's own");
+    for path in paths {
+        assert!(!warned(&directory.path().join(path)), "{path}: all of it root's");
+    }
+    std::os::unix::fs::chown(&users, Some(1001), Some(1001)).unwrap();
+    for path in paths {
+        assert!(warned(&directory.path().join(path)), "{path}: a user's");
     }
 }
 

@@ -1,10 +1,10 @@
-//! Which hook binary a spec names, and whether root may run it from there.
+//! Which hook binary a spec or a unit names.
 
 use anyhow::{Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use libgpuspec::root::Kind;
 use libgpuspec::{Root, elf};
 
+use crate::trusted::writable_by_others;
 use crate::{output, specs};
 
 /// Where packages put the hooks.
@@ -60,20 +60,5 @@ fn fault(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
     if found.entry.mode & 0o111 == 0 {
         return Ok(Some(format!("{path}: not executable")));
     }
-    changeable(machine, path)
-}
-
-/// Why others than root could replace the program at a path that root's units and engines run, in words.
-pub(crate) fn changeable(machine: &Root, path: &Utf8Path) -> Result<Option<String>> {
-    let Some(real) = machine.resolve(path)? else { return Ok(Some(format!("{path}: no such file"))) };
-    for part in real.ancestors() {
-        let Some(entry) = machine.entry(part)? else { continue };
-        // In a sticky directory (/tmp) others can add names, but not take root's away.
-        let open_to_others =
-            entry.mode & 0o022 != 0 && !(entry.kind == Kind::Directory && entry.mode & 0o1000 != 0);
-        if entry.uid != 0 || open_to_others {
-            return Ok(Some(format!("{path}: {part} can be written by others than root")));
-        }
-    }
-    Ok(None)
+    writable_by_others(machine, path)
 }

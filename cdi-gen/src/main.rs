@@ -18,6 +18,7 @@ mod minversion;
 mod nspawn;
 mod output;
 mod specs;
+mod trusted;
 mod validate;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use libgpuspec::render::nspawn::dropin;
 use libgpuspec::root::Attributes;
 
 use super::machine::Name;
-use crate::hook;
+use crate::trusted;
 
 /// Larger than any file of properties.
 const MAX: u64 = 256 << 10;
@@ -211,7 +211,7 @@ fn systemctl(arguments: &[&str]) -> Result<()> {
 
 /// An error if root's unit must not run this program at its stop.
 fn at_stop_program(host: &Root, program: &Utf8Path) -> Result<()> {
-    match hook::changeable(host, program)? {
+    match trusted::writable_by_others(host, program)? {
         None => Ok(()),
         Some(fault) => {
             bail!("{fault}; its stop runs the program as root: install it where root alone can write")
