@@ -94,7 +94,7 @@ impl Inject {
         if self.json {
             output::text(&(serde_json::to_string_pretty(&json!({ "unresolved": reasons }))? + "\n"))?;
         } else {
-            reasons.iter().for_each(|reason| output::note(&output::one_line(reason)));
+            reasons.iter().for_each(|reason| output::note(reason));
         }
         Ok(Status::Invalid)
     }

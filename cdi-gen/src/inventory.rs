@@ -1,13 +1,11 @@
 //! `cdi-gen inventory`: what is there.
 
-use std::fmt::Write;
-
 use anyhow::Result;
 use clap::Args;
 use libgpuspec::inventory::{Capability, Inventory};
 
 use crate::discovery::Discovery;
-use crate::output::{self, Status};
+use crate::output::{self, Status, one_line};
 
 /// Prints what was found: the driver's libraries and files, the GPUs and their nodes.
 #[derive(Debug, Args)]
@@ -25,7 +23,7 @@ impl InventoryCommand {
         let text = if self.json {
             serde_json::to_string_pretty(&inventory)? + "\n"
         } else {
-            output::printable(&table(&inventory)?)
+            table(&inventory)
         };
         output::text(&text)?;
         let usable = inventory.gpus.iter().any(|gpu| !gpu.nodes.is_empty());
@@ -33,60 +31,49 @@ impl InventoryCommand {
     }
 }
 
-fn table(inventory: &Inventory) -> Result<String> {
-    let mut text = String::new();
+/// Each line by itself, since a name may hold a line feed.
+fn table(inventory: &Inventory) -> String {
     let module = inventory.module_version.as_deref().unwrap_or("not loaded");
-    writeln!(text, "{} driver {} (kernel module: {module})", inventory.vendor, inventory.driver_version)?;
-    gpus(inventory, &mut text)?;
-    writeln!(text, "\nControl nodes:")?;
+    let mut lines =
+        vec![format!("{} driver {} (kernel module: {module})", inventory.vendor, inventory.driver_version)];
+    gpus(inventory, &mut lines);
+    lines.extend([String::new(), "Control nodes:".to_owned()]);
     for node in &inventory.nodes {
-        writeln!(text, "  {}  {}:{}  {:04o}", node.path, node.major, node.minor, node.mode)?;
+        lines.push(format!("  {}  {}:{}  {:04o}", node.path, node.major, node.minor, node.mode));
     }
-    libraries(inventory, &mut text)?;
-    files(inventory, &mut text)?;
-    Ok(text)
+    libraries(inventory, &mut lines);
+    files(inventory, &mut lines);
+    lines.iter().map(|line| one_line(line) + "\n").collect()
 }
 
-fn gpus(inventory: &Inventory, text: &mut String) -> Result<()> {
-    writeln!(text, "\nGPUs ({}):", inventory.gpus.len())?;
+fn gpus(inventory: &Inventory, lines: &mut Vec<String>) {
+    lines.extend([String::new(), format!("GPUs ({}):", inventory.gpus.len())]);
     for gpu in &inventory.gpus {
         let uuid = gpu.uuid.as_deref().unwrap_or("UUID not known yet");
         let model = gpu.model.as_deref().unwrap_or("unknown model");
         let excluded = if gpu.excluded { "  excluded" } else { "" };
         let nodes: Vec<&str> = gpu.nodes.iter().map(|node| node.path.as_str()).collect();
-        writeln!(
-            text,
-            "  {}  {}  {uuid}  {model}{excluded}  {}",
-            gpu.index,
-            gpu.pci_address,
-            nodes.join(" ")
-        )?;
+        let (index, address, nodes) = (gpu.index, &gpu.pci_address, nodes.join(" "));
+        lines.push(format!("  {index}  {address}  {uuid}  {model}{excluded}  {nodes}"));
     }
-    Ok(())
 }
 
-fn libraries(inventory: &Inventory, text: &mut String) -> Result<()> {
-    writeln!(text, "\nLibraries ({}):", inventory.libraries.len())?;
+fn libraries(inventory: &Inventory, lines: &mut Vec<String>) {
+    lines.extend([String::new(), format!("Libraries ({}):", inventory.libraries.len())]);
     for library in &inventory.libraries {
         let glibc = library.glibc_floor.as_ref().map(|floor| format!("glibc {floor}")).unwrap_or_default();
         let (name, abi, serves) = (&library.soname, library.abi, words(&library.capabilities));
-        let path = &library.path;
-        writeln!(
-            text,
-            "  {name:<42} {abi:<8} {glibc:<11} {serves:<24} {path}{}",
-            host_tool(library.host_tool)
-        )?;
+        let (path, host_tool) = (&library.path, host_tool(library.host_tool));
+        lines.push(format!("  {name:<42} {abi:<8} {glibc:<11} {serves:<24} {path}{host_tool}"));
     }
-    Ok(())
 }
 
-fn files(inventory: &Inventory, text: &mut String) -> Result<()> {
-    writeln!(text, "\nOther files ({}):", inventory.files.len())?;
+fn files(inventory: &Inventory, lines: &mut Vec<String>) {
+    lines.extend([String::new(), format!("Other files ({}):", inventory.files.len())]);
     for file in &inventory.files {
         let (place, serves, path) = (&file.destination, words(&file.capabilities), &file.path);
-        writeln!(text, "  {place:<58} {serves:<18} {path}{}", host_tool(file.host_tool))?;
+        lines.push(format!("  {place:<58} {serves:<18} {path}{}", host_tool(file.host_tool)));
     }
-    Ok(())
 }
 
 fn host_tool(only: bool) -> &'static str {

@@ -60,7 +60,7 @@ impl List {
             output::text(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         } else {
             output::text(&report.devices.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-            amiss.iter().for_each(|line| output::warning(&output::one_line(line)));
+            output::warnings(&amiss);
             if report.devices.is_empty() {
                 output::note(
                     "no device: no spec directory has a usable spec; cdi-gen generate --install makes one",

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use camino::Utf8Path;
+pub(crate) use libgpuspec::line::one_line;
 use libgpuspec::root::{Durability, Kind};
-use libgpuspec::{Notice, Root};
+use libgpuspec::{Notice, Root, line};
 
 use crate::specs;
 
@@ -74,23 +75,9 @@ pub(crate) fn file(path: &Utf8Path, text: &str) -> Result<Status> {
     Ok(Status::Done)
 }
 
-/// A line for people. That it cannot be written is no failure of the work, and control characters of
-/// file names and the like do not reach a terminal.
+/// A line for people. A line that cannot be written does not make the work fail.
 fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "cdi-gen: {}", printable(text));
-}
-
-/// The text with its control characters escaped, but for line feeds.
-pub(crate) fn printable(text: &str) -> String {
-    let escape = |character: char| character.is_control() && character != '\n';
-    text.chars()
-        .flat_map(|one| if escape(one) { one.escape_default().collect() } else { vec![one] })
-        .collect()
-}
-
-/// The same with line feeds escaped too: what is one line stays one, whatever a file's name holds.
-pub(crate) fn one_line(text: &str) -> String {
-    printable(text).replace('\n', "\\n")
+    let _ = writeln!(std::io::stderr(), "cdi-gen: {}", one_line(text));
 }
 
 /// An error with all its causes, for people.
@@ -109,9 +96,25 @@ pub(crate) fn warning(text: &str) {
     tell(&format!("warning: {text}"));
 }
 
-/// What was odd on the way.
+/// Most lines about anomalies that one command prints.
+const MAX_NOTICES: usize = 100;
+
+/// The same, as warnings.
+pub(crate) fn warnings(lines: &[String]) {
+    let (shown, more) = line::first(lines, MAX_NOTICES);
+    shown.iter().for_each(|line| warning(line));
+    if more > 0 {
+        warning(&format!("{more} more warnings like these"));
+    }
+}
+
+/// Anomalies that did not stop the work, each a line, and a count of those beyond the limit.
 pub(crate) fn notices(notices: &[Notice]) {
-    notices.iter().for_each(|notice| note(&notice.0));
+    let (shown, more) = line::first(notices, MAX_NOTICES);
+    shown.iter().for_each(|notice| note(&notice.0));
+    if more > 0 {
+        note(&format!("{more} more notices like these"));
+    }
 }
 
 /// What was done, or why not, where stdout does not say it.

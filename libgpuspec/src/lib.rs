@@ -80,6 +80,7 @@ pub mod render;
 pub mod request;
 
 pub mod error;
+pub mod line;
 pub mod notice;
 
 pub use error::{Error, Result};

@@ -87,6 +87,6 @@ pub(crate) fn majors_of(host: &Root) -> Result<BTreeMap<i64, String>> {
 
 /// Tells why devices cannot be had.
 pub(crate) fn refuse(reasons: &[String]) -> output::Status {
-    reasons.iter().for_each(|reason| output::note(&output::one_line(reason)));
+    reasons.iter().for_each(|reason| output::note(reason));
     output::Status::Invalid
 }

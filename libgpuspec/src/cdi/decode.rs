@@ -1,7 +1,7 @@
 //! From a document's tree to a spec: every field by name and type, everything amiss noted with its place.
 
 use super::place::{At, Position};
-use super::problem::{Problem, Violation};
+use super::problem::{Problem, Violations};
 use super::spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 use super::tree::{Entry, Node, Value, same_key};
 
@@ -16,14 +16,14 @@ const NET: &[&str] = &["hostInterfaceName", "name"];
 const RDT: &[&str] = &["closID", "l3CacheSchema", "memBwSchema", "schemata", "enableMonitoring"];
 
 /// The spec as far as it can be read, and what could not.
-pub(crate) fn decode(tree: &Node<'_>) -> (Spec, Vec<Violation>) {
-    let mut decoder = Decoder { found: Vec::new() };
+pub(crate) fn decode(tree: &Node<'_>) -> (Spec, Violations) {
+    let mut decoder = Decoder { found: Violations::default() };
     let spec = decoder.spec(tree);
     (spec, decoder.found)
 }
 
 struct Decoder {
-    found: Vec<Violation>,
+    found: Violations,
 }
 
 impl Decoder {
@@ -228,7 +228,7 @@ impl Decoder {
     }
 
     fn note(&mut self, position: Position, at: &At<'_>, problem: Problem) {
-        self.found.push(Violation { path: at.path(), position: Some(position), problem });
+        self.found.note(at, Some(position), problem);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::annotations::AnnotationError;
 use super::name::PartError;
-use super::place::{DocumentPath, Position};
+use super::place::{At, DocumentPath, Position};
 use super::version::{UnknownVersion, Version};
 
 /// One thing wrong with a spec, and where.
@@ -31,6 +31,37 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Most mistakes listed of one document: a person reads no more, and the list is compared with itself.
+pub(crate) const MAX_VIOLATIONS: usize = 200;
+
+/// Mistakes in the order in which they are found, at most [`MAX_VIOLATIONS`] and a last one that says so.
+#[derive(Debug, Default)]
+pub(crate) struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// Adds a mistake; its path is made only where it is listed.
+    pub(crate) fn note(&mut self, at: &At<'_>, position: Option<Position>, problem: Problem) {
+        match self.0.len() {
+            ..MAX_VIOLATIONS => self.0.push(Violation { path: at.path(), position, problem }),
+            MAX_VIOLATIONS => {
+                let path = DocumentPath::default();
+                self.0.push(Violation { path, position, problem: Problem::TooMany(MAX_VIOLATIONS) });
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether there are more than are listed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() > MAX_VIOLATIONS
+    }
+
+    /// The list.
+    pub(crate) fn into_vec(self) -> Vec<Violation> {
+        self.0
+    }
+}
+
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -49,6 +80,9 @@ pub enum Problem {
         /// How much is allowed.
         limit: usize,
     },
+    /// The document has more mistakes than are listed.
+    #[error("more than {0} mistakes; the others are not listed")]
+    TooMany(usize),
     /// No such field is known at this place.
     #[error("unknown field {name:?}{hint}")]
     UnknownField {

@@ -1,7 +1,7 @@
 //! Bytes to a valid spec, or to everything that is wrong with them.
 
 use super::decode::decode;
-use super::place::DocumentPath;
+use super::place::{DocumentPath, Position};
 use super::problem::{Problem, Violation};
 use super::spec::Spec;
 use super::tree::{Node, Value, same_key};
@@ -15,6 +15,7 @@ pub const MAX_BYTES: usize = 4 << 20;
 /// Reads and validates a spec, YAML or JSON; the extension of its file never matters.
 ///
 /// All violations of the text are returned at once, in document order; a syntax error is the only one.
+/// After 200 mistakes the last one says that there are more.
 ///
 /// ```
 /// let text = b"cdiVersion: '0.5.0'\nkind: example.com/gpu\ndevices: [{name: all, containerEdits: {envs: []}}]";
@@ -28,21 +29,30 @@ pub fn read(bytes: &[u8]) -> Result<Spec, Vec<Violation>> {
 }
 
 fn judge(tree: &Node<'_>) -> Result<Spec, Vec<Violation>> {
-    let (spec, mut found) = decode(tree);
+    let (spec, mistakes) = decode(tree);
+    if mistakes.is_full() {
+        return Err(mistakes.into_vec());
+    }
+    let mut found = mistakes.into_vec();
     let mistaken = found.len();
     for mut violation in validate(&spec) {
         // A value that could not even be read breaks other rules for no reason of its own.
         let read = found.iter().take(mistaken);
         if !read.into_iter().any(|mistake| explains(mistake, &violation)) {
-            violation.position = Some(tree.locate(&violation.path));
+            violation.position = place(tree, &violation);
             found.push(violation);
         }
     }
     if found.is_empty() {
         return Ok(spec);
     }
-    found.sort_by_key(|violation| violation.position);
+    found.sort_by_key(|violation| violation.position.map_or((1, None), |position| (0, Some(position))));
     Err(found)
+}
+
+/// Where a rule is broken; the remark that there are more mistakes stands nowhere, and comes last.
+fn place(tree: &Node<'_>, violation: &Violation) -> Option<Position> {
+    (!matches!(violation.problem, Problem::TooMany(_))).then(|| tree.locate(&violation.path))
 }
 
 /// The same, whatever version the spec declares: for finding out which one it needs.

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::annotations;
 use super::name::{check_device, check_vendor_or_class, split_kind};
 use super::place::At;
-use super::problem::{HOOK_NAMES, Problem, Violation};
+use super::problem::{HOOK_NAMES, Problem, Violation, Violations};
 use super::spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 use super::version::{Version, demands};
 
 /// Everything in the spec that breaks a rule, in document order of the checks; empty means valid.
+///
+/// After 200 mistakes the last entry says that there are more.
 ///
 /// Annotations have rules too, which no reader applies when it loads a file; nor does this.
 ///
@@ -23,12 +25,16 @@ use super::version::{Version, demands};
 /// assert_eq!(violations[0].path.to_string(), "devices[0].containerEdits");
 /// ```
 pub fn validate(spec: &Spec) -> Vec<Violation> {
-    let mut found = Found(Vec::new());
+    rules(spec).0.into_vec()
+}
+
+fn rules(spec: &Spec) -> Found {
+    let mut found = Found(Violations::default());
     version(spec, &mut found);
     kind(&spec.kind, &mut found);
     edits(&spec.container_edits, &At::TOP.field("containerEdits"), &mut found);
     devices(&spec.devices, &At::TOP.field("devices"), &mut found);
-    found.0
+    found
 }
 
 /// What keeps a spec from being written: all that [`validate`] finds, one-letter names, and bad
@@ -37,7 +43,7 @@ pub fn validate(spec: &Spec) -> Vec<Violation> {
 /// The names are valid by the rules, and crash every reader up to version 1.1.0 of the Go library;
 /// the annotations are not, and no reader says so.
 pub fn validate_to_write(spec: &Spec) -> Vec<Violation> {
-    let mut found = Found(validate(spec));
+    let mut found = rules(spec);
     let (vendor, class) = split_kind(&spec.kind);
     for part in [vendor, class] {
         if part.chars().count() == 1 {
@@ -48,14 +54,14 @@ pub fn validate_to_write(spec: &Spec) -> Vec<Violation> {
     for (index, device) in spec.devices.iter().enumerate() {
         found.annotations(&device.annotations, &At::TOP.field("devices").index(index));
     }
-    found.0
+    found.0.into_vec()
 }
 
-struct Found(Vec<Violation>);
+struct Found(Violations);
 
 impl Found {
     fn note(&mut self, at: &At<'_>, problem: Problem) {
-        self.0.push(Violation { path: at.path(), position: None, problem });
+        self.0.note(at, None, problem);
     }
 
     fn wanted(&mut self, text: &str, at: &At<'_>, field: &str) {
