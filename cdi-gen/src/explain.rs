@@ -6,8 +6,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use camino::Utf8PathBuf;
 use clap::Args;
-use libgpuspec::Root;
 use libgpuspec::cdi::{Explanation, Versions, explain};
+use libgpuspec::{Root, line};
 
 use crate::output::{self, Status, one_line};
 use crate::specs::SpecDirs;
@@ -68,14 +68,22 @@ fn words(explanation: &Explanation) -> Result<String> {
             closed.mode
         )?;
     }
-    for problem in &explanation.host {
+    let (host, more) = line::first(&explanation.host, output::MAX_NOTICES);
+    for problem in host {
         writeln!(text, "  on this host: {}: {}", problem.place, one_line(&problem.problem))?;
+    }
+    if more > 0 {
+        writeln!(text, "  on this host: {more} more problems")?;
     }
     if explanation.file.is_some() && explanation.host.is_empty() {
         writeln!(text, "  all that it names is on this host")?;
     }
-    for (path, reason) in &explanation.bad {
+    let (bad, more) = line::first(&explanation.bad, output::MAX_NOTICES);
+    for (path, reason) in bad {
         writeln!(text, "  not readable, and so without devices: {}", one_line(&format!("{path}: {reason}")))?;
+    }
+    if more > 0 {
+        writeln!(text, "  not readable, and so without devices: {more} more")?;
     }
     Ok(text)
 }

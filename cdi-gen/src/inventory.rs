@@ -20,11 +20,8 @@ pub(crate) struct InventoryCommand {
 impl InventoryCommand {
     pub(crate) fn run(&self) -> Result<Status> {
         let inventory = self.discovery.inventory_with_or_without_gpu(&self.discovery.host()?)?;
-        let text = if self.json {
-            serde_json::to_string_pretty(&inventory)? + "\n"
-        } else {
-            table(&inventory)
-        };
+        let text =
+            if self.json { serde_json::to_string_pretty(&inventory)? + "\n" } else { table(&inventory) };
         output::text(&text)?;
         let usable = inventory.gpus.iter().any(|gpu| !gpu.nodes.is_empty());
         Ok(if usable || self.discovery.allows_no_gpu() { Status::Done } else { Status::NoGpu })

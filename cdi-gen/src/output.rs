@@ -97,7 +97,7 @@ pub(crate) fn warning(text: &str) {
 }
 
 /// Most lines about anomalies that one command prints.
-const MAX_NOTICES: usize = 100;
+pub(crate) const MAX_NOTICES: usize = 100;
 
 /// The same, as warnings.
 pub(crate) fn warnings(lines: &[String]) {

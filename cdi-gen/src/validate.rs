@@ -60,7 +60,7 @@ fn lines(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
     for verdict in verdicts {
         for problem in &verdict.problems {
-            text.push_str(&problem.line(verdict.file.as_str()));
+            text.push_str(&output::one_line(&problem.line(verdict.file.as_str())));
             text.push('\n');
         }
     }

@@ -15,7 +15,7 @@ const HOOK: &[&str] = &["hookName", "path", "args", "env", "timeout"];
 const NET: &[&str] = &["hostInterfaceName", "name"];
 const RDT: &[&str] = &["closID", "l3CacheSchema", "memBwSchema", "schemata", "enableMonitoring"];
 
-/// The spec as far as it can be read, and what could not.
+/// The spec as far as it can be read, and what could not; the walk ends where the list of mistakes is full.
 pub(crate) fn decode(tree: &Node<'_>) -> (Spec, Violations) {
     let mut decoder = Decoder { found: Violations::default() };
     let spec = decoder.spec(tree);
@@ -133,6 +133,9 @@ impl Decoder {
     ) {
         let mut seen = Vec::new();
         for entry in self.entries(node, at) {
+            if self.found.is_full() {
+                return;
+            }
             let Some(field) = fields.iter().find(|field| same_key(&entry.key, field)) else {
                 let problem = unknown(&entry.key, fields);
                 self.note(entry.position, &at.field(&entry.key), problem);
@@ -167,6 +170,9 @@ impl Decoder {
         };
         let mut made = Vec::with_capacity(items.len());
         for (index, node) in items.iter().enumerate() {
+            if self.found.is_full() {
+                break;
+            }
             let at = at.index(index);
             if node.value == Value::Null {
                 self.note(node.position, &at, Problem::NullEntry);
@@ -181,6 +187,9 @@ impl Decoder {
     fn annotations(&mut self, node: &Node<'_>, at: &At<'_>) -> std::collections::BTreeMap<String, String> {
         let mut made = std::collections::BTreeMap::new();
         for entry in self.entries(node, at) {
+            if self.found.is_full() {
+                break;
+            }
             let at = at.field(&entry.key);
             let text = self.text(&entry.value, &at);
             if made.insert(entry.key.to_string(), text).is_some() {

@@ -32,7 +32,7 @@ impl fmt::Display for Violation {
 }
 
 /// Most mistakes listed of one document: a person reads no more, and the list is compared with itself.
-pub(crate) const MAX_VIOLATIONS: usize = 200;
+pub(crate) const MAX_VIOLATIONS: usize = 100;
 
 /// Mistakes in the order in which they are found, at most [`MAX_VIOLATIONS`] and a last one that says so.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Violations {
             ..MAX_VIOLATIONS => self.0.push(Violation { path: at.path(), position, problem }),
             MAX_VIOLATIONS => {
                 let path = DocumentPath::default();
-                self.0.push(Violation { path, position, problem: Problem::TooMany(MAX_VIOLATIONS) });
+                self.0.push(Violation { path, position: None, problem: Problem::TooMany(MAX_VIOLATIONS) });
             }
             _ => {}
         }

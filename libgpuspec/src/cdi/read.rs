@@ -5,7 +5,7 @@ use super::place::{DocumentPath, Position};
 use super::problem::{Problem, Violation};
 use super::spec::Spec;
 use super::tree::{Node, Value, same_key};
-use super::validate::validate;
+use super::validate::validate_beyond;
 use super::version::Version;
 use super::yaml;
 
@@ -15,7 +15,7 @@ pub const MAX_BYTES: usize = 4 << 20;
 /// Reads and validates a spec, YAML or JSON; the extension of its file never matters.
 ///
 /// All violations of the text are returned at once, in document order; a syntax error is the only one.
-/// After 200 mistakes the last one says that there are more.
+/// After 100 mistakes the last one says that there are more.
 ///
 /// ```
 /// let text = b"cdiVersion: '0.5.0'\nkind: example.com/gpu\ndevices: [{name: all, containerEdits: {envs: []}}]";
@@ -34,15 +34,9 @@ fn judge(tree: &Node<'_>) -> Result<Spec, Vec<Violation>> {
         return Err(mistakes.into_vec());
     }
     let mut found = mistakes.into_vec();
-    let mistaken = found.len();
-    for mut violation in validate(&spec) {
-        // A value that could not even be read breaks other rules for no reason of its own.
-        let read = found.iter().take(mistaken);
-        if !read.into_iter().any(|mistake| explains(mistake, &violation)) {
-            violation.position = place(tree, &violation);
-            found.push(violation);
-        }
-    }
+    let broken = validate_beyond(&spec, &found);
+    let located = broken.into_iter().map(|rule| Violation { position: place(tree, &rule), ..rule });
+    found.extend(located);
     if found.is_empty() {
         return Ok(spec);
     }
@@ -67,14 +61,6 @@ pub fn read_any_version(bytes: &[u8]) -> Result<Spec, Vec<Violation>> {
     }
     let spec = judge(&tree)?;
     Ok(Spec { version: declared, ..spec })
-}
-
-/// Whether the second would not be there but for the first: it is at or below it, or finds nothing
-/// where the first could not be read.
-fn explains(mistake: &Violation, violation: &Violation) -> bool {
-    let (above, below) = (&mistake.path.0, &violation.path.0);
-    let empty = matches!(violation.problem, Problem::NoEdits | Problem::NoDevices);
-    (!above.is_empty() && below.starts_with(above)) || (empty && above.starts_with(below))
 }
 
 fn parse(bytes: &[u8]) -> Result<Node<'_>, Violation> {

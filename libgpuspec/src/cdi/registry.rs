@@ -22,7 +22,7 @@ use camino::Utf8PathBuf;
 use super::problem::Violation;
 use super::spec::{ContainerEdits, Device, Spec};
 use crate::root::Watch;
-use crate::{Error, Root};
+use crate::{Error, Root, line};
 use directory::SpecDirectory;
 use index::Index;
 
@@ -54,8 +54,16 @@ pub enum FileError {
     Invalid(Vec<Violation>),
 }
 
+/// Most violations that one error names; the list holds the others.
+const MAX_NAMED: usize = 10;
+
 fn each(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    let (first, more) = line::first(violations, MAX_NAMED);
+    let mut texts: Vec<String> = first.iter().map(ToString::to_string).collect();
+    if more > 0 {
+        texts.push(format!("{more} more"));
+    }
+    texts.join("; ")
 }
 
 /// A spec directory that cannot be read.
@@ -327,7 +335,9 @@ fn hint(state: &State, name: &super::QualifiedName) -> String {
     if !known.is_empty() {
         format!("; {} has {}", name.kind(), known.join(", "))
     } else if !bad.is_empty() {
-        format!("; not valid, and so without devices: {}", bad.join(", "))
+        let (first, more) = line::first(&bad, MAX_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("; not valid, and so without devices: {}{more}", first.join(", "))
     } else {
         let paths: Vec<&str> = state.directories.iter().map(|it| it.path().as_str()).collect();
         format!("; no spec for {} lies in {}", name.kind(), paths.join(", "))

@@ -59,12 +59,17 @@ impl<'a> Value<'a> {
 }
 
 impl Node<'_> {
-    /// How many nodes this is, itself and all below.
-    pub(crate) fn weight(&self) -> usize {
+    /// How many nodes this is, itself and all below, and how many bytes of text they hold.
+    pub(crate) fn weight(&self) -> (usize, usize) {
+        let add = |one: (usize, usize), other: (usize, usize)| (one.0 + other.0, one.1 + other.1);
         match &self.value {
-            Value::List(items) => 1 + items.iter().map(Node::weight).sum::<usize>(),
-            Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + entry.value.weight()).sum::<usize>(),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => 1,
+            Value::List(items) => items.iter().map(Node::weight).fold((1, 0), add),
+            Value::Map(entries) => {
+                let weight = |entry: &Entry<'_>| add((1, entry.key.len()), entry.value.weight());
+                entries.iter().map(weight).fold((1, 0), add)
+            }
+            Value::Text(text) => (1, text.len()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => (1, 0),
         }
     }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::annotations;
 use super::name::{check_device, check_vendor_or_class, split_kind};
-use super::place::At;
+use super::place::{At, DocumentPath};
 use super::problem::{HOOK_NAMES, Problem, Violation, Violations};
 use super::spec::{ContainerEdits, Device, DeviceNode, Hook, IntelRdt, Mount, NetDevice, Spec};
 use super::version::{Version, demands};
 
 /// Everything in the spec that breaks a rule, in document order of the checks; empty means valid.
 ///
-/// After 200 mistakes the last entry says that there are more.
+/// After 100 mistakes the last entry says that there are more.
 ///
 /// Annotations have rules too, which no reader applies when it loads a file; nor does this.
 ///
@@ -25,11 +25,17 @@ use super::version::{Version, demands};
 /// assert_eq!(violations[0].path.to_string(), "devices[0].containerEdits");
 /// ```
 pub fn validate(spec: &Spec) -> Vec<Violation> {
-    rules(spec).0.into_vec()
+    rules(spec, &[]).into_vec()
 }
 
-fn rules(spec: &Spec) -> Found {
-    let mut found = Found(Violations::default());
+/// What breaks a rule, but for what follows from these mistakes: a value that could not even be read breaks other
+/// rules for no reason of its own.
+pub(crate) fn validate_beyond(spec: &Spec, mistakes: &[Violation]) -> Vec<Violation> {
+    rules(spec, mistakes).into_vec()
+}
+
+fn rules<'m>(spec: &Spec, mistakes: &'m [Violation]) -> Found<'m> {
+    let mut found = Found { mistakes, list: Violations::default() };
     version(spec, &mut found);
     kind(&spec.kind, &mut found);
     edits(&spec.container_edits, &At::TOP.field("containerEdits"), &mut found);
@@ -43,7 +49,7 @@ fn rules(spec: &Spec) -> Found {
 /// The names are valid by the rules, and crash every reader up to version 1.1.0 of the Go library;
 /// the annotations are not, and no reader says so.
 pub fn validate_to_write(spec: &Spec) -> Vec<Violation> {
-    let mut found = rules(spec);
+    let mut found = rules(spec, &[]);
     let (vendor, class) = split_kind(&spec.kind);
     for part in [vendor, class] {
         if part.chars().count() == 1 {
@@ -54,14 +60,31 @@ pub fn validate_to_write(spec: &Spec) -> Vec<Violation> {
     for (index, device) in spec.devices.iter().enumerate() {
         found.annotations(&device.annotations, &At::TOP.field("devices").index(index));
     }
-    found.0.into_vec()
+    found.into_vec()
 }
 
-struct Found(Violations);
+struct Found<'m> {
+    /// Known before, at most as many as are listed.
+    mistakes: &'m [Violation],
+    list: Violations,
+}
 
-impl Found {
+impl Found<'_> {
     fn note(&mut self, at: &At<'_>, problem: Problem) {
-        self.0.note(at, None, problem);
+        if !self.list.is_full() && !self.is_explained(at, &problem) {
+            self.list.note(at, None, problem);
+        }
+    }
+
+    fn is_explained(&self, at: &At<'_>, problem: &Problem) -> bool {
+        !self.mistakes.is_empty() && {
+            let path = at.path();
+            self.mistakes.iter().any(|mistake| explains(mistake, &path, problem))
+        }
+    }
+
+    fn into_vec(self) -> Vec<Violation> {
+        self.list.into_vec()
     }
 
     fn wanted(&mut self, text: &str, at: &At<'_>, field: &str) {
@@ -85,7 +108,15 @@ impl Found {
     }
 }
 
-fn version(spec: &Spec, found: &mut Found) {
+/// Whether the problem would not be there but for the mistake: it is at or below it, or finds nothing where the
+/// mistake could not be read.
+fn explains(mistake: &Violation, path: &DocumentPath, problem: &Problem) -> bool {
+    let (above, below) = (&mistake.path.0, &path.0);
+    let empty = matches!(problem, Problem::NoEdits | Problem::NoDevices);
+    (!above.is_empty() && below.starts_with(above)) || (empty && above.starts_with(below))
+}
+
+fn version(spec: &Spec, found: &mut Found<'_>) {
     let at = At::TOP.field("cdiVersion");
     if spec.version.is_empty() {
         return found.note(&at, Problem::Missing);
@@ -104,7 +135,7 @@ fn version(spec: &Spec, found: &mut Found) {
     });
 }
 
-fn kind(kind: &str, found: &mut Found) {
+fn kind(kind: &str, found: &mut Found<'_>) {
     let at = At::TOP.field("kind");
     let (vendor, class) = split_kind(kind);
     if kind.is_empty() {
@@ -121,7 +152,7 @@ fn kind(kind: &str, found: &mut Found) {
     }
 }
 
-fn devices(devices: &[Device], at: &At<'_>, found: &mut Found) {
+fn devices(devices: &[Device], at: &At<'_>, found: &mut Found<'_>) {
     let mut names = BTreeSet::new();
     for (index, device) in devices.iter().enumerate() {
         let at = at.index(index);
@@ -140,7 +171,7 @@ fn devices(devices: &[Device], at: &At<'_>, found: &mut Found) {
     }
 }
 
-fn edits(edits: &ContainerEdits, at: &At<'_>, found: &mut Found) {
+fn edits(edits: &ContainerEdits, at: &At<'_>, found: &mut Found<'_>) {
     found.env(&edits.env, at);
     each(&edits.device_nodes, &at.field("deviceNodes"), found, device_node);
     each(&edits.hooks, &at.field("hooks"), found, hook);
@@ -151,13 +182,13 @@ fn edits(edits: &ContainerEdits, at: &At<'_>, found: &mut Found) {
     net_devices(&edits.net_devices, &at.field("netDevices"), found);
 }
 
-fn each<T>(items: &[T], at: &At<'_>, found: &mut Found, check: fn(&T, &At<'_>, &mut Found)) {
+fn each<T>(items: &[T], at: &At<'_>, found: &mut Found, check: fn(&T, &At<'_>, &mut Found<'_>)) {
     for (index, item) in items.iter().enumerate() {
         check(item, &at.index(index), found);
     }
 }
 
-fn device_node(node: &DeviceNode, at: &At<'_>, found: &mut Found) {
+fn device_node(node: &DeviceNode, at: &At<'_>, found: &mut Found<'_>) {
     found.wanted(&node.path, at, "path");
     if !matches!(node.node_type.as_str(), "" | "b" | "c" | "u" | "p") {
         found.note(&at.field("type"), Problem::NodeType(node.node_type.clone()));
@@ -168,7 +199,7 @@ fn device_node(node: &DeviceNode, at: &At<'_>, found: &mut Found) {
     }
 }
 
-fn hook(hook: &Hook, at: &At<'_>, found: &mut Found) {
+fn hook(hook: &Hook, at: &At<'_>, found: &mut Found<'_>) {
     if !HOOK_NAMES.contains(&hook.hook_name.as_str()) {
         found.note(&at.field("hookName"), Problem::HookName(hook.hook_name.clone()));
     }
@@ -176,13 +207,13 @@ fn hook(hook: &Hook, at: &At<'_>, found: &mut Found) {
     found.env(&hook.env, at);
 }
 
-fn mount(mount: &Mount, at: &At<'_>, found: &mut Found) {
+fn mount(mount: &Mount, at: &At<'_>, found: &mut Found<'_>) {
     found.wanted(&mount.host_path, at, "hostPath");
     found.wanted(&mount.container_path, at, "containerPath");
 }
 
 /// The class becomes a directory below /sys/fs/resctrl; `/` alone is that directory itself.
-fn clos_id(rdt: &IntelRdt, at: &At<'_>, found: &mut Found) {
+fn clos_id(rdt: &IntelRdt, at: &At<'_>, found: &mut Found<'_>) {
     let id = rdt.clos_id.as_str();
     if matches!(id, "" | "/") {
         return;
@@ -192,7 +223,7 @@ fn clos_id(rdt: &IntelRdt, at: &At<'_>, found: &mut Found) {
     }
 }
 
-fn net_devices(devices: &[NetDevice], at: &At<'_>, found: &mut Found) {
+fn net_devices(devices: &[NetDevice], at: &At<'_>, found: &mut Found<'_>) {
     let (mut hosts, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (index, device) in devices.iter().enumerate() {
         let at = at.index(index);

@@ -19,6 +19,8 @@ use tabs::Gaps;
 const MAX_NODES: usize = 200_000;
 /// Nesting of one document; a spec's fields nest seven deep.
 const MAX_DEPTH: usize = 64;
+/// Bytes of text that anchors and aliases copy: with them a document is twice its largest size at most.
+const MAX_COPIED: usize = super::read::MAX_BYTES;
 /// What the tags `!!str`, `!!int` and so on stand for.
 const CORE_TAGS: &str = "tag:yaml.org,2002:";
 
@@ -56,6 +58,7 @@ pub(crate) fn parse(text: &str) -> Result<Node<'_>, Violation> {
         anchors: BTreeMap::new(),
         gaps: Gaps::default(),
         nodes_left: MAX_NODES,
+        bytes_left: MAX_COPIED,
         position: Position { line: 1, column: 1 },
     };
     reader.document()
@@ -105,6 +108,7 @@ struct Reader<'a> {
     anchors: BTreeMap<usize, Node<'a>>,
     gaps: Gaps,
     nodes_left: usize,
+    bytes_left: usize,
     position: Position,
 }
 
@@ -187,10 +191,19 @@ impl<'a> Reader<'a> {
         };
         let node = Node { position, value };
         if anchor != 0 {
-            self.spend(node.weight())?;
-            self.anchors.insert(anchor, node.clone());
+            let copy = self.copy(&node)?;
+            self.anchors.insert(anchor, copy);
         }
         Ok(node)
+    }
+
+    fn copy(&mut self, node: &Node<'a>) -> Read<Node<'a>> {
+        let (nodes, bytes) = node.weight();
+        self.spend(nodes)?;
+        let problem = Problem::TooMuch { what: "bytes of text that aliases repeat", limit: MAX_COPIED };
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or_else(|| self::problem(self.position, problem))?;
+        Ok(node.clone())
     }
 
     fn spend(&mut self, nodes: usize) -> Read<()> {
@@ -203,11 +216,13 @@ impl<'a> Reader<'a> {
     }
 
     fn alias(&mut self, anchor: usize) -> Read<Node<'a>> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
+        // Taken out for the time of the copy, which borrows the whole reader.
+        let Some(node) = self.anchors.remove(&anchor) else {
             return Err(syntax(self.position, "an alias inside the very value that it names"));
         };
-        self.spend(node.weight())?;
-        Ok(node)
+        let copy = self.copy(&node)?;
+        self.anchors.insert(anchor, node);
+        Ok(copy)
     }
 
     fn list(&mut self, depth: usize) -> Read<Vec<Node<'a>>> {

@@ -254,3 +254,27 @@ fn any_version_can_be_read_past() {
     }
     assert_eq!(read_any_version(VALID.replace("kind", "kinds").as_bytes()).unwrap_err().len(), 2);
 }
+
+/// H5: 120 KB of mistakes once kept every reader busy for a minute.
+#[test]
+fn h5_mistakes_beyond_the_limit_are_not_listed() {
+    let text = format!("{{\"devices\": [{}1]}}", "1,".repeat(60_000));
+    let found = read(text.as_bytes()).unwrap_err();
+    assert_eq!(found.len(), 101);
+    assert_eq!(found.last().unwrap().to_string(), "more than 100 mistakes; the others are not listed");
+    let few = format!("{{\"devices\": [{}1]}}", "1,".repeat(90));
+    assert!(read(few.as_bytes()).unwrap_err().len() < 100);
+}
+
+/// H5: an alias costs a few bytes, and what it repeats may be large.
+#[test]
+fn h5_text_that_aliases_repeat_is_limited() {
+    for value in ["A".repeat(60_000), format!("\"\\t{}\"", "A".repeat(60_000))] {
+        let aliases = |count: usize| format!("x: &x {value}\ny: [{}]\n", vec!["*x"; count].join(", "));
+        let found = |count| violations(&aliases(count)).join("\n");
+        assert!(found(20_000).contains("bytes of text that aliases repeat"));
+        assert!(!found(50).contains("aliases repeat"));
+        let keys = format!("x: &x {value}\n{}", "? *x\n: 1\n".repeat(1_000));
+        assert!(violations(&keys).join("").contains("aliases repeat"));
+    }
+}

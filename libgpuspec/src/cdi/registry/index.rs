@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use camino::Utf8Path;
+
 use super::{Contested, Found, Listing, SpecFile, Unresolved};
 
 /// The files that define each device, by its qualified name, lowest precedence first.
@@ -13,8 +15,7 @@ impl Index {
     pub(super) fn insert(&mut self, file: &Arc<SpecFile>) {
         for (index, name) in names(file).enumerate() {
             let claims = self.0.entry(name).or_default();
-            let key = |found: &Found| (found.file.priority, found.file.path.clone());
-            let place = claims.partition_point(|claim| key(claim) < (file.priority, file.path.clone()));
+            let place = claims.partition_point(|claim| place(&claim.file) < place(file));
             claims.insert(place, Found { file: Arc::clone(file), index });
         }
     }
@@ -57,6 +58,11 @@ impl Index {
     }
 }
 
+/// Where a file stands in the order of precedence.
+fn place(file: &SpecFile) -> (usize, &Utf8Path) {
+    (file.priority, &file.path)
+}
+
 /// Whether two files of one directory are among the claims; one in a later directory helps nothing.
 fn conflicts(claims: &[Found]) -> bool {
     claims.windows(2).any(|pair| matches!(pair, [one, next] if one.file.priority == next.file.priority))
@@ -64,8 +70,9 @@ fn conflicts(claims: &[Found]) -> bool {
 
 /// Those of the claims that conflict, which others shadow or are shadowed by.
 fn conflicting(claims: &[Found]) -> Vec<Found> {
-    let rivals = |priority| claims.iter().filter(|claim| claim.file.priority == priority).count();
-    claims.iter().filter(|claim| rivals(claim.file.priority) > 1).cloned().collect()
+    // The claims are sorted by priority, so rivals stand together.
+    let directories = claims.chunk_by(|one, next| one.file.priority == next.file.priority);
+    directories.filter(|rivals| rivals.len() > 1).flatten().cloned().collect()
 }
 
 fn contested(device: &str, claims: &[Found]) -> Contested {

@@ -71,13 +71,14 @@ impl Gaps {
 
     fn tab(&self, text: &str, until: usize) -> Option<usize> {
         let from = self.plain.as_ref().map_or(self.end, |plain| plain.start);
+        let blank = self.plain.as_ref().map_or(0, |plain| end_of_blanks(text, plain.end));
         let mut start = from;
         for line in text.get(from..until)?.split_inclusive(['\n', '\r']) {
             let blanks = line.trim_start_matches([' ', '\u{feff}']);
             let tab = start + line.len() - blanks.len();
             let begins_a_line =
                 text.get(..start).is_some_and(|it| it.is_empty() || it.ends_with(['\n', '\r']));
-            if begins_a_line && blanks.starts_with('\t') && !self.allows(text, tab, tab - start) {
+            if begins_a_line && blanks.starts_with('\t') && !self.allows(blank, tab, tab - start) {
                 return Some(tab);
             }
             start += line.len();
@@ -85,13 +86,19 @@ impl Gaps {
         None
     }
 
-    /// Whether a tab may be the first in its line but for some spaces.
-    fn allows(&self, text: &str, tab: usize, spaces: usize) -> bool {
-        let is_blank = |range: Range<usize>| text.get(range).is_some_and(|gap| gap.trim().is_empty());
-        if self.plain.as_ref().is_some_and(|plain| tab < plain.end || is_blank(plain.end..tab)) {
+    /// Whether a tab may be the first in its line but for some spaces; `blank` is where the blanks behind the last
+    /// plain scalar end.
+    fn allows(&self, blank: usize, tab: usize, spaces: usize) -> bool {
+        if self.plain.is_some() && tab <= blank {
             let column = |open: &Open| if let Open::Block(column) = open { Some(*column) } else { None };
             return !self.open.iter().filter_map(column).any(|column| spaces <= column);
         }
         matches!(self.open.last(), Some(Open::Flow))
     }
+}
+
+/// Where the white space from `start` on ends.
+fn end_of_blanks(text: &str, start: usize) -> usize {
+    let rest = text.get(start..).unwrap_or_default();
+    start + rest.len() - rest.trim_start().len()
 }

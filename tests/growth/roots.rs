@@ -1,0 +1,1 @@
+//! Driver roots that no package installs.
