@@ -5,6 +5,8 @@
 
 #[path = "support/elf.rs"]
 mod elf;
+#[path = "support/hostile.rs"]
+mod hostile;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -285,6 +287,22 @@ fn n2_hook_path_through_a_users_link_warns() {
     std::os::unix::fs::chown(&users, Some(1001), Some(1001)).unwrap();
     for path in paths {
         assert!(warned(&directory.path().join(path)), "{path}: a user's");
+    }
+}
+
+/// H6: whatever there is too much of in a driver root, memory and words stay few.
+#[test]
+fn h6_a_hostile_driver_root_costs_little() {
+    for (name, excess) in hostile::EXCESSES {
+        let root = hostile::root(*excess, 120);
+        for verb in ["generate", "inventory"] {
+            let mut limited = Command::new("sh");
+            limited.args(["-c", "ulimit -v 131072; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_cdi-gen"), verb]);
+            let output = limited.args(["--allow-no-gpu", "--root"]).arg(root.path()).output().unwrap();
+            assert!([0, 1, 3].contains(&status(&output)), "{name}: {verb}: {output:?}");
+            let lines = told(&output).lines().count();
+            assert!(lines <= 200, "{name}: {verb}: {lines} lines");
+        }
     }
 }
 

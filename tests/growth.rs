@@ -7,6 +7,8 @@
 #[path = "support/elf.rs"]
 #[allow(dead_code)]
 mod elf;
+#[path = "support/hostile.rs"]
+mod hostile;
 #[path = "growth/roots.rs"]
 mod roots;
 #[path = "growth/specs.rs"]

@@ -7,6 +7,8 @@
 mod notes;
 mod versions;
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io;
 
 use goblin::container::{Container, Ctx};
@@ -26,6 +28,10 @@ const MAX_PROGRAM_HEADERS: usize = 256; // 20 times the largest seen
 const MAX_DYNAMIC: usize = 1 << 16; // 4096 entries; the largest seen has 40
 const MAX_STRINGS: usize = 1 << 22; // the largest seen is 300 KiB
 const MAX_STRING: usize = 1 << 12; // the longest file name a system takes
+const MAX_TEXT: usize = 1 << 16; // bytes of all strings taken of one file; ten times the largest seen
+const MAX_NEEDED: usize = 256; // four times the largest seen; a driver's library has 20
+const MAX_RUNPATH: usize = 256; // directories; the largest seen has 10
+const MAX_MENTIONED: usize = 4096; // names; the largest seen has 80
 const MAX_NOTES: usize = 1 << 12;
 const NT_GNU_BUILD_ID: u32 = 3;
 
@@ -96,7 +102,7 @@ pub fn interpreter(file: &Opened) -> Parsed<Option<String>> {
         return Ok(None);
     };
     let length = usize::try_from(segment.p_filesz).unwrap_or(MAX_STRING).min(MAX_STRING);
-    Strings(file.read_at(segment.p_offset, length)?).at(0).map(Some)
+    Strings::new(file.read_at(segment.p_offset, length)?).at(0).map(Some)
 }
 
 /// Names of the form `lib….so…` that stand as text in the object's read-only data: what it may dlopen.
@@ -104,17 +110,16 @@ pub fn interpreter(file: &Opened) -> Parsed<Option<String>> {
 /// Reads all segments that are not writable: many linkers put constants beside the code.
 pub fn mentioned_libraries(file: &Opened) -> Parsed<Vec<String>> {
     let layout = Layout::read(file)?;
-    let mut names = Vec::new();
-    let mut left = MAX_SCANNED;
+    let mut names = BTreeSet::new();
+    // Segments do not overlap in an honest file.
+    let mut left = MAX_SCANNED.min(file.size);
     let constant = |segment: &&ProgramHeader| segment.p_type == PT_LOAD && segment.p_flags & PF_W == 0;
     for segment in layout.segments.iter().filter(constant) {
         left =
             left.checked_sub(segment.p_filesz).ok_or(Fault::Content("more constants than a library has"))?;
         scan(file, segment, &mut names)?;
     }
-    names.sort();
-    names.dedup();
-    Ok(names)
+    Ok(names.into_iter().collect())
 }
 
 /// Bytes of one file that are scanned; five times the largest library seen.
@@ -124,13 +129,18 @@ const MAX_SCANNED: u64 = 1 << 29;
 const BLOCK: usize = 1 << 20;
 const LONGEST_NAME: usize = 256;
 
-fn scan(file: &Opened, segment: &ProgramHeader, names: &mut Vec<String>) -> Parsed<()> {
+fn scan(file: &Opened, segment: &ProgramHeader, names: &mut BTreeSet<String>) -> Parsed<()> {
     let end = segment.p_offset.saturating_add(segment.p_filesz).min(file.size);
     let mut at = segment.p_offset;
     while at < end {
         let length = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK + LONGEST_NAME);
         let block = file.read_at(at, length)?;
-        names.extend(block.split(|byte| *byte == 0).filter_map(library_name));
+        for name in block.split(|byte| *byte == 0).filter_map(library_name) {
+            names.insert(name);
+            if names.len() > MAX_MENTIONED {
+                return Err(Fault::Content("more names of libraries among its constants than a library has"));
+            }
+        }
         if block.len() <= BLOCK {
             break;
         }
@@ -218,9 +228,12 @@ impl Layout {
         for entry in &dynamic {
             match entry.d_tag {
                 DT_SONAME => object.soname = Some(strings.at(entry.d_val)?),
+                DT_NEEDED if object.needed.len() == MAX_NEEDED => {
+                    return Err(Fault::Content("an ELF object that needs more libraries than any does"));
+                }
                 DT_NEEDED => object.needed.push(strings.at(entry.d_val)?),
-                DT_RUNPATH => object.runpath = split(&strings.at(entry.d_val)?),
-                DT_RPATH => rpath = split(&strings.at(entry.d_val)?),
+                DT_RUNPATH => object.runpath = split(&strings.at(entry.d_val)?)?,
+                DT_RPATH => rpath = split(&strings.at(entry.d_val)?)?,
                 _ => {}
             }
         }
@@ -251,7 +264,7 @@ impl Layout {
         let size = value(dynamic, DT_STRSZ).unwrap_or(MAX_STRINGS as u64);
         let offset = self.offset(address).ok_or(Fault::Content("an ELF string table outside the file"))?;
         let length = usize::try_from(size).unwrap_or(usize::MAX).min(MAX_STRINGS);
-        Ok(Strings(file.read_at(offset, length)?))
+        Ok(Strings::new(file.read_at(offset, length)?))
     }
 
     /// The file offset of a virtual address: dynamic entries are addresses.
@@ -308,16 +321,33 @@ impl Layout {
     }
 }
 
-struct Strings(Vec<u8>);
+/// The string table. Entries may share strings, so what is taken of it is counted.
+struct Strings {
+    table: Vec<u8>,
+    left: Cell<usize>,
+}
 
 impl Strings {
+    fn new(table: Vec<u8>) -> Strings {
+        Strings { table, left: Cell::new(MAX_TEXT) }
+    }
+
+    /// Counts the bytes of a string that is copied.
+    fn spend(&self, bytes: usize) -> Parsed<()> {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.ok_or(Fault::Content("an ELF object with longer names than any has"))?);
+        Ok(())
+    }
+
     fn at(&self, offset: u64) -> Parsed<String> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let tail = self.0.get(start..).ok_or(Fault::Content("an ELF string outside its table"))?;
+        let tail = self.table.get(start..).ok_or(Fault::Content("an ELF string outside its table"))?;
         let end = tail.iter().take(MAX_STRING).position(|byte| *byte == 0);
         let text = tail.get(..end.ok_or(Fault::Content("an ELF string without an end"))?);
         let text = text.and_then(|text| std::str::from_utf8(text).ok());
-        text.map(str::to_owned).ok_or(Fault::Content("an ELF string that is no text"))
+        let text = text.ok_or(Fault::Content("an ELF string that is no text"))?;
+        self.spend(text.len())?;
+        Ok(text.to_owned())
     }
 }
 
@@ -330,6 +360,10 @@ fn step(at: usize, by: u32) -> usize {
     at.saturating_add(by as usize)
 }
 
-fn split(path: &str) -> Vec<String> {
-    path.split(':').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+fn split(path: &str) -> Parsed<Vec<String>> {
+    let parts: Vec<&str> = path.split(':').filter(|part| !part.is_empty()).collect();
+    if parts.len() > MAX_RUNPATH {
+        return Err(Fault::Content("an ELF object with a longer search path than any has"));
+    }
+    Ok(parts.into_iter().map(str::to_owned).collect())
 }

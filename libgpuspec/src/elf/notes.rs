@@ -8,13 +8,15 @@ use crate::root::Opened;
 
 const MAX_SECTIONS: usize = 1024; // ten times the largest seen
 const MAX_NOTE: usize = 1 << 16;
+const MAX_NOTES: usize = 1 << 20; // bytes of all sections of notes; a thousand times the largest seen
 
 /// What the notes of this owner say, in the order of their sections (elf(5), Nhdr).
 pub fn notes(file: &Opened, owner: &str) -> Parsed<Vec<Vec<u8>>> {
     let layout = Layout::read(file)?;
-    let mut found = Vec::new();
+    let (mut found, mut left) = (Vec::new(), MAX_NOTES);
     for section in sections(&layout, file)?.iter().filter(|section| section.sh_type == SHT_NOTE) {
         let length = usize::try_from(section.sh_size).unwrap_or(usize::MAX).min(MAX_NOTE);
+        left = left.checked_sub(length).ok_or(Fault::Content("more notes than an ELF object has"))?;
         let bytes = file.read_at(section.sh_offset, length)?;
         // Fields are padded to the section's alignment: 4, rarely 8.
         let align = if section.sh_addralign == 8 { 8 } else { 4 };

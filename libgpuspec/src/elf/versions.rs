@@ -111,6 +111,7 @@ impl Layout {
             let mut auxiliary = step(entry, self.u32(bytes, step(entry, 8))?);
             for _ in 0..self.u16(bytes, step(entry, 2))? {
                 let version = strings.at(u64::from(self.u32(bytes, step(auxiliary, 8))?))?;
+                strings.spend(library.len())?;
                 needs.push(VersionNeed { library: library.clone(), version });
                 if needs.len() > MAX_VERSIONS {
                     return Err(Fault::Content("an ELF version table without an end"));

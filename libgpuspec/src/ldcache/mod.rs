@@ -36,7 +36,7 @@ const ENTRY: usize = 24;
 const MAX_STRING: usize = 4096;
 
 /// How often over a cache's bytes may be read as strings; honest caches reach 2, one name and one path each.
-const MAX_REUSE: usize = 8;
+const MAX_REUSE: usize = 4;
 
 /// Why bytes are no loader cache that can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

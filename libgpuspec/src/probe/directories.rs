@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::Notice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ldcache::{self, Abi};
 use crate::root::{Kind, Root};
 use crate::vendor::{Vendor, stem, suffix};
@@ -30,6 +30,11 @@ pub(super) const SHARED: &[&str] = &[
     "/usr/local/lib",
 ];
 
+/// Most directories that are searched; a host has 30.
+const MAX_DIRECTORIES: usize = 500;
+/// Most entries of all of them; a full desktop's have 20,000.
+const MAX_ENTRIES: usize = 200_000;
+
 /// Device and inode: the same directory has several paths.
 type Identity = (u64, u64);
 
@@ -53,9 +58,16 @@ pub(super) fn find(
     vendor: &Vendor,
     first: &[Utf8PathBuf],
     notices: &mut Vec<Notice>,
-) -> Vec<LibraryDirectory> {
-    let mut search =
-        Search { root, vendor, seen: BTreeMap::new(), expanded: BTreeSet::new(), directories: Vec::new() };
+) -> Result<Vec<LibraryDirectory>> {
+    let mut search = Search {
+        root,
+        vendor,
+        seen: BTreeMap::new(),
+        expanded: BTreeSet::new(),
+        directories: Vec::new(),
+        looked_up: 0,
+        entries: 0,
+    };
     for path in first {
         if search.add(path, notices).is_none() {
             notices.push(Notice(format!("{}: no such directory of libraries", root.outside(path))));
@@ -72,7 +84,8 @@ pub(super) fn find(
             search.add_children(Utf8Path::new(path), identity, notices);
         }
     }
-    search.directories
+    search.check_limits()?;
+    Ok(search.directories)
 }
 
 /// The directories of the driver's libraries by the loader cache, in its order.
@@ -108,6 +121,9 @@ struct Search<'a> {
     /// Those whose subdirectories were looked at.
     expanded: BTreeSet<Identity>,
     directories: Vec<LibraryDirectory>,
+    /// Paths that were looked up, and entries that were read in them.
+    looked_up: usize,
+    entries: usize,
 }
 
 impl Search<'_> {
@@ -131,10 +147,25 @@ impl Search<'_> {
 
     /// The directory's identity, if it is there; what cannot be read is a notice, and the others still count.
     fn add(&mut self, path: &Utf8Path, notices: &mut Vec<Notice>) -> Option<Identity> {
+        self.looked_up += 1;
+        if self.check_limits().is_err() {
+            return None;
+        }
         self.read(path).unwrap_or_else(|error| {
             notices.push(error.into());
             None
         })
+    }
+
+    /// An error where there is more to search than a host has: the driver could lie in what is left out.
+    fn check_limits(&self) -> Result<()> {
+        if self.looked_up <= MAX_DIRECTORIES && self.entries <= MAX_ENTRIES {
+            return Ok(());
+        }
+        let reason = format!(
+            "more than {MAX_DIRECTORIES} directories of libraries, or {MAX_ENTRIES} entries in them; no host has so many"
+        );
+        Err(Error::Format { path: self.root.path().to_owned(), reason })
     }
 
     fn read(&mut self, path: &Utf8Path) -> Result<Option<Identity>> {
@@ -145,7 +176,9 @@ impl Search<'_> {
             return Ok(Some(entry.identity));
         }
         let (mut names, mut children) = (Vec::new(), Vec::new());
-        for (name, kind) in self.root.list(path)?.unwrap_or_default() {
+        let listed = self.root.list(path)?.unwrap_or_default();
+        self.entries += listed.len();
+        for (name, kind) in listed {
             match kind {
                 Kind::Directory => children.push(name),
                 _ if stem(&name).is_some() => names.push(name),

@@ -16,6 +16,8 @@ use crate::vendor::{Destination, FileRule, Source, Vendor, matches};
 /// The largest manifest that is read; the largest seen has 700 bytes.
 const MAX_MANIFEST: u64 = 1 << 16;
 const MAX_TEXT: u64 = 4096;
+/// Most paths that the table's patterns may fit; a driver has 60.
+const MAX_FITTING: usize = 2_000;
 
 /// All files of the vendor's table that are there; manifests may lead to further libraries.
 pub(super) fn find(
@@ -27,8 +29,15 @@ pub(super) fn find(
 ) -> Result<Vec<DriverFile>> {
     let mut places = Places::find(host, vendor, version, libraries);
     let mut files: BTreeMap<Utf8PathBuf, DriverFile> = BTreeMap::new();
+    let mut fitting = 0;
     for rule in vendor.files {
         for path in places.candidates(rule, notices) {
+            fitting += usize::from(rule.name.contains('*'));
+            if fitting > MAX_FITTING {
+                let reason =
+                    format!("more than {MAX_FITTING} files with names of a driver's, which no driver has");
+                return Err(Error::Format { path: host.driver.path().to_owned(), reason });
+            }
             let destination = places.destination(rule, &path);
             if files.contains_key(&destination) {
                 continue;

@@ -13,6 +13,11 @@ use crate::ldcache::Abi;
 use crate::root::Root;
 use crate::vendor::{LibraryRule, Place, Vendor, stem, suffix};
 
+/// Most paths with a driver's names that are looked at; a driver of two ABIs has 400.
+const MAX_PATHS: usize = 10_000;
+/// Most ELF files that are read; a driver of two ABIs has 150.
+const MAX_OBJECTS: usize = 1_000;
+
 /// A loader of this ABI asks for this soname: what the libraries of a driver are told apart by.
 pub(super) type Key = (Abi, String);
 
@@ -31,6 +36,10 @@ pub(super) struct Libraries<'a> {
     files: BTreeMap<(u64, u64), Key>,
     /// The loader's directory of each ABI.
     loader_directories: BTreeMap<Abi, Utf8PathBuf>,
+    /// Every name by which a library that was found is opened.
+    known: BTreeSet<String>,
+    /// Paths that were looked at.
+    paths: usize,
 }
 
 impl<'a> Libraries<'a> {
@@ -51,8 +60,13 @@ impl<'a> Libraries<'a> {
             directories,
             files: BTreeMap::new(),
             loader_directories: BTreeMap::new(),
+            known: BTreeSet::new(),
+            paths: 0,
         };
         for directory in directories {
+            if libraries.is_another_drivers_directory(directory) {
+                continue;
+            }
             for name in &directory.names {
                 if let Some(reason) = libraries.recognise(directory, name) {
                     libraries.take(&directory.path.join(name), reason);
@@ -107,12 +121,31 @@ impl<'a> Libraries<'a> {
     }
 
     pub(super) fn has_name(&self, name: &str) -> bool {
-        self.found.iter().any(|((_, soname), library)| soname == name || library.names.contains(name))
+        self.known.contains(name)
+    }
+
+    /// An error where more lies in the root than a driver has: what is left out could be the driver.
+    pub(super) fn check_limits(&self) -> Result<()> {
+        let reason = if self.paths > MAX_PATHS {
+            format!("more than {MAX_PATHS} files with names of {}'s libraries", self.vendor.name)
+        } else if self.objects() > MAX_OBJECTS {
+            format!("more than {MAX_OBJECTS} libraries with names of {}'s", self.vendor.name)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Format {
+            path: self.root.path().to_owned(),
+            reason: format!("{reason}, which no driver has"),
+        })
+    }
+
+    fn objects(&self) -> usize {
+        self.files.len() + self.faults.len()
     }
 
     fn recognise(&self, directory: &LibraryDirectory, name: &str) -> Option<Reason> {
         let rule = self.vendor.library_rule(name);
-        if self.is_another_drivers(name, rule) || self.is_another_drivers_directory(directory) {
+        if self.is_another_drivers(name, rule) {
             return None;
         }
         if rule.is_some() {
@@ -143,9 +176,15 @@ impl<'a> Libraries<'a> {
 
     /// Takes the file at `path`, unless it is another driver's or stands behind one already taken.
     fn take(&mut self, path: &Utf8Path, reason: Reason) {
+        self.paths += 1;
+        if self.paths > MAX_PATHS || self.objects() > MAX_OBJECTS {
+            return;
+        }
         match self.inspect(path, reason) {
             Ok(Some((key, library))) => match self.found.get(&key) {
                 None => {
+                    self.known.extend(library.names.iter().cloned());
+                    self.known.insert(library.soname.clone());
                     self.found.insert(key, library);
                 }
                 Some(first) if first.path != library.path => self.notices.push(Notice(format!(
@@ -165,7 +204,9 @@ impl<'a> Libraries<'a> {
         let name = path.file_name().unwrap_or_default();
         if let Some(key) = self.files.get(&file.entry.identity) {
             if let Some(library) = self.found.get_mut(key) {
-                library.names.extend(other_name(library, name));
+                let other = other_name(library, name);
+                self.known.extend(other.clone());
+                library.names.extend(other);
             }
             return Ok(None);
         }

@@ -31,7 +31,7 @@ pub use engines::engines;
 /// module's, or a damaged file of the driver.
 pub fn probe(host: &Host, vendor: &Vendor, search: &Search, notices: &mut Vec<Notice>) -> Result<Inventory> {
     let module_version = (vendor.module_version)(host)?;
-    let directories = directories::find(&host.driver, vendor, &search.library_directories, notices);
+    let directories = directories::find(&host.driver, vendor, &search.library_directories, notices)?;
     let driver_version =
         version::choose(host, vendor, &directories, module_version.as_deref(), search, notices)?;
 

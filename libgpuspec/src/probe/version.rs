@@ -44,9 +44,7 @@ pub(super) fn choose(
     if on_disk.is_empty() {
         return Err(no_driver(host, vendor, directories));
     }
-    let found: Vec<String> =
-        on_disk.iter().map(|(version, path)| format!("{version} ({})", host.driver.outside(path))).collect();
-    let found = found.join(", ");
+    let found = words(host, &on_disk);
     let (version, why) = match (&search.driver_version, module) {
         (Some(version), _) => (asked_for(version, &on_disk, &found)?, "it was asked for"),
         (None, Some(version)) => (the_modules(version, &on_disk, &found)?, "the loaded kernel module has it"),
@@ -59,6 +57,19 @@ pub(super) fn choose(
         notices.push(Notice(format!("driver version {version} is taken: {why}; on disk: {found}")));
     }
     Ok(version)
+}
+
+/// Most versions that one line names.
+const MAX_NAMED: usize = 10;
+
+fn words(host: &Host, on_disk: &OnDisk) -> String {
+    let first = on_disk.iter().take(MAX_NAMED);
+    let mut words: Vec<String> =
+        first.map(|(version, path)| format!("{version} ({})", host.driver.outside(path))).collect();
+    if let Some(more) = on_disk.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
+        words.push(format!("{more} more"));
+    }
+    words.join(", ")
 }
 
 fn asked_for(version: &str, on_disk: &OnDisk, found: &str) -> Result<String> {

@@ -15,6 +15,11 @@ use crate::vendor::{Odd, node};
 /// The largest file of /proc or /sys that is read here; the largest seen has 3 KiB.
 const MAX_TEXT: u64 = 1 << 16;
 
+/// Most GPUs of a host; the largest seen has 16.
+const MAX_GPUS: usize = 256;
+/// Most nodes of one GPU in its directory of sysfs; two are the rule.
+const MAX_NODES: usize = 64;
+
 /// One directory a GPU, by PCI address.
 pub(super) const GPUS: &str = "/proc/driver/nvidia/gpus";
 
@@ -50,6 +55,10 @@ pub(super) fn gpus(host: &Host) -> Result<Odd<Vec<Gpu>>> {
     let mut addresses: Vec<String> =
         host.proc.list(Utf8Path::new(GPUS))?.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
     addresses.retain(|address| is_pci_address(address));
+    if addresses.len() > MAX_GPUS {
+        let reason = format!("more than {MAX_GPUS} GPUs, which no host has");
+        return Err(Error::Format { path: host.proc.outside(Utf8Path::new(GPUS)), reason });
+    }
     addresses.sort_by_cached_key(|address| pci_key(address));
     let mut gpus = Vec::new();
     for (index, address) in addresses.into_iter().enumerate() {
@@ -141,7 +150,12 @@ fn add_nodes(host: &Host, gpu: &mut Gpu, notices: &mut Vec<Notice>) -> Result<()
         }
     }
     let directory = Utf8PathBuf::from(format!("/sys/bus/pci/devices/{}/drm", gpu.pci_address));
-    for (name, _) in host.sys.list(&directory)?.unwrap_or_default() {
+    let listed = host.sys.list(&directory)?.unwrap_or_default();
+    if listed.len() > MAX_NODES {
+        let reason = format!("more than {MAX_NODES} entries, which no GPU has");
+        return Err(Error::Format { path: host.sys.outside(&directory), reason });
+    }
+    for (name, _) in listed {
         gpu.nodes.extend(drm_node(host, &directory.join(name))?);
     }
     for part in ["card", "render"] {
