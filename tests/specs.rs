@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -113,6 +114,41 @@ fn list_prints_json_for_programs() {
         (&"kind".into(), &2.into(), &7.into())
     );
     assert_eq!(report["bad_directories"], serde_json::json!([]));
+}
+
+/// N8: who lists and explains sees the spec that is not read, and why.
+#[test]
+fn n8_specs_of_others_are_reported() {
+    for path in ["low", "low/x.yaml"] {
+        let tree = tree(&[("low/x.yaml", GOOD)]);
+        fs::set_permissions(tree.path().join(path), fs::Permissions::from_mode(0o777)).unwrap();
+        let (status, stdout, stderr) = list(&tree, &[]);
+        assert_eq!((status, stdout.as_str()), (4, ""), "{path}");
+        assert!(stderr.contains("can be written by all users"), "{path}: {stderr}");
+        let (status, stdout, _) = run(tree.path(), &[&["explain"], &DIRS[..], &["v.com/c=0"]].concat());
+        assert!(status == 4 && stdout.contains("can be written by all users"), "{path}: {stdout}");
+        let (status, stdout, stderr) = run(tree.path(), &["validate", "low/x.yaml"]);
+        assert_eq!((status, stdout.as_str()), (0, ""), "{path}: its text is valid");
+        assert!(stderr.contains("can be written by all users"), "{path}: {stderr}");
+    }
+}
+
+/// H5: a directory of broken files gives some lines, and the number of the others.
+#[test]
+fn h5_many_broken_files_give_few_lines() {
+    let tree = tree(&[]);
+    for index in 0..200 {
+        fs::write(tree.path().join(format!("low/{index}.json")), "{\"devices\": [1, 1, 1]}").unwrap();
+    }
+    let (status, _, stderr) = list(&tree, &[]);
+    assert!(
+        status == 4 && stderr.lines().count() < 110 && stderr.contains(" more warnings like these"),
+        "{stderr}"
+    );
+    let (status, stdout, _) = run(tree.path(), &[&["explain"], &DIRS[..], &["v.com/c=0"]].concat());
+    assert!(status == 4 && stdout.lines().count() < 110 && stdout.contains("100 more"), "{stdout}");
+    let all = ["validate", "low/0.json"];
+    assert_eq!(run(tree.path(), &all).0, 4);
 }
 
 #[test]

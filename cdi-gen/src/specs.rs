@@ -106,7 +106,7 @@ impl Problem {
 pub(crate) fn problems(error: &FileError) -> Vec<Problem> {
     match error {
         FileError::Invalid(violations) => violations.iter().map(Problem::from).collect(),
-        FileError::Dangling | FileError::Unreadable(_) => {
+        FileError::Dangling | FileError::Exposed(..) | FileError::Unreadable(_) => {
             vec![Problem { path: String::new(), line: None, column: None, message: chain(error) }]
         }
     }

@@ -1,13 +1,14 @@
 //! `cdi-gen validate`: whether spec files are valid, and why not.
 
 use anyhow::Result;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use libgpuspec::cdi;
+use libgpuspec::root::Owners;
+use libgpuspec::{Root, cdi};
 use serde::Serialize;
 
 use crate::output::{self, Status};
-use crate::specs::{Problem, read};
+use crate::specs::{Problem, absolute, read};
 
 /// Says whether spec files are valid: one line a problem, and exit status 4 if there is any.
 ///
@@ -34,7 +35,10 @@ impl Validate {
         let (mut verdicts, mut status) = (Vec::new(), Status::Done);
         for file in &self.files {
             match read(file) {
-                Ok(bytes) => verdicts.push(judge(file, &bytes)),
+                Ok(bytes) => {
+                    warn_of_others(file)?;
+                    verdicts.push(judge(file, &bytes));
+                }
                 Err(error) => {
                     output::error(&error);
                     status = Status::Failed;
@@ -48,6 +52,18 @@ impl Validate {
         output::text(&text)?;
         Ok(status)
     }
+}
+
+/// Readers skip a spec that others can write, however valid its text is.
+fn warn_of_others(file: &Utf8Path) -> Result<()> {
+    if file == "-" {
+        return Ok(());
+    }
+    let exposed = Root::open("/".into())?.exposed(&absolute(file)?, &Owners::caller())?;
+    if let Some((part, exposure)) = exposed {
+        output::warning(&format!("{file}: {part} {exposure}; in a spec directory the file is not read"));
+    }
+    Ok(())
 }
 
 fn judge(file: &Utf8PathBuf, bytes: &[u8]) -> Verdict {

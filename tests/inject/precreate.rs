@@ -246,6 +246,30 @@ fn conditions_are_judged_by_this_host() {
     assert!(ended.stderr.contains("cannot be decided: no kernel module"), "{}", ended.stderr);
 }
 
+/// N8: a spec that others can write gives root's hook nothing, and the message says why.
+#[test]
+fn n8_specs_of_others_are_skipped() {
+    use std::os::unix::fs::PermissionsExt;
+    for (path, mode) in [("cdi", 0o777), ("cdi/nvidia.yaml", 0o666)] {
+        let host = Host::new();
+        assert_eq!(host.run(&DEVICE_0, b"{}").status, Some(0));
+        fs::set_permissions(host.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        let ended = host.run(&DEVICE_0, b"{}");
+        assert_eq!((ended.status, ended.stdout.len()), (Some(81), 0), "{path}: {}", ended.stderr);
+        assert!(ended.stderr.contains("can be written by all users"), "{path}: {}", ended.stderr);
+    }
+}
+
+/// H5: a broken spec of another vendor's does not stop the hook, which has ten seconds of processor time.
+#[test]
+fn h5_broken_spec_of_another_vendor_costs_little() {
+    let host = Host::new();
+    host.file("cdi/other.json", &format!("{{\"devices\": [{}1]}}", "1,".repeat(60_000)));
+    let ended = host.run(&DEVICE_0, b"{}");
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.len() < 4096, "{}", ended.stderr.len());
+}
+
 #[test]
 fn each_class_of_failure_has_its_status_and_writes_nothing() {
     let host = Host::new();

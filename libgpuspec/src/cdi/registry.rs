@@ -1,10 +1,11 @@
 //! The specs of a machine: directories in order of precedence, and which device comes from which file.
 //!
-//! Rules (those of the Go library, but for the last):
+//! Rules (those of the Go library, but for the last two):
 //! - Files are `*.json` and `*.yaml`, hidden ones too, directly in the directory, links followed.
 //! - A later directory wins, device by device. Two files of one directory that define the same
 //!   device conflict: nobody gets it, not even from a later directory.
 //! - A bad file costs only its own devices, a bad directory only its own files.
+//! - A directory or file is bad, too, that a user other than root and the caller can write to.
 //!
 //! The registry is as fresh as the files at every call: the kernel's queue of changes is polled
 //! (inotify(7)), what it cannot see (links, replaced directories) is looked at, and only what
@@ -21,7 +22,7 @@ use camino::Utf8PathBuf;
 
 use super::problem::Violation;
 use super::spec::{ContainerEdits, Device, Spec};
-use crate::root::Watch;
+use crate::root::{Exposure, Owners, Watch};
 use crate::{Error, Root, line};
 use directory::SpecDirectory;
 use index::Index;
@@ -46,6 +47,9 @@ pub enum FileError {
     /// It cannot be read.
     #[error("cannot be read")]
     Unreadable(#[source] Error),
+    /// A user who is not trusted can change it, or something on the way to it.
+    #[error("not read, since {0} {1}; only root and the user who reads it may own and write it")]
+    Exposed(Utf8PathBuf, Exposure),
     /// It is a link that leads nowhere.
     #[error("a link that leads nowhere")]
     Dangling,
@@ -180,6 +184,7 @@ fn joined(files: &[Utf8PathBuf]) -> String {
 /// ```
 pub struct Registry {
     root: Root,
+    owners: Owners,
     state: Mutex<State>,
 }
 
@@ -216,7 +221,7 @@ impl Registry {
         let paths = if directories.is_empty() { &defaults } else { directories };
         let directories = paths.iter().enumerate().map(|(priority, path)| SpecDirectory::new(path, priority));
         let state = State { directories: directories.collect(), index: Index::default(), watch };
-        Registry { root, state: Mutex::new(state) }
+        Registry { root, owners: Owners::caller(), state: Mutex::new(state) }
     }
 
     /// The directories, lowest precedence first.
@@ -288,7 +293,7 @@ impl Registry {
     /// The state, having caught up with the files.
     fn fresh(&self) -> MutexGuard<'_, State> {
         let mut guard = self.locked();
-        guard.catch_up(&self.root);
+        guard.catch_up(&self.root, &self.owners);
         guard
     }
 
@@ -299,10 +304,10 @@ impl Registry {
 }
 
 impl State {
-    fn catch_up(&mut self, root: &Root) {
+    fn catch_up(&mut self, root: &Root, owners: &Owners) {
         let changes = self.watch.as_ref().map(Watch::changes);
         for directory in &mut self.directories {
-            let look = directory.look(root, changes.as_ref(), self.watch.as_mut());
+            let look = directory.look(root, owners, changes.as_ref(), self.watch.as_mut());
             for file in look.gone {
                 self.index.remove(&file);
             }
@@ -325,7 +330,9 @@ fn find(state: &State, device: &str) -> Result<Found, Unresolved> {
 fn hint(state: &State, name: &super::QualifiedName) -> String {
     let files = || state.directories.iter().flat_map(SpecDirectory::files);
     let of_kind = |file: &&Arc<SpecFile>| file.spec.as_ref().is_ok_and(|spec| spec.kind == name.kind());
-    let bad: Vec<&str> = files().filter(|file| file.spec.is_err()).map(|file| file.path.as_str()).collect();
+    let of_directories =
+        state.directories.iter().filter_map(SpecDirectory::error).map(|it| it.error.to_string());
+    let bad: Vec<String> = of_directories.chain(files().filter_map(|file| bad(file))).collect();
     let known: Vec<&str> = files()
         .filter(of_kind)
         .flat_map(|file| file.spec.iter().flat_map(|spec| &spec.devices))
@@ -341,6 +348,17 @@ fn hint(state: &State, name: &super::QualifiedName) -> String {
     } else {
         let paths: Vec<&str> = state.directories.iter().map(|it| it.path().as_str()).collect();
         format!("; no spec for {} lies in {}", name.kind(), paths.join(", "))
+    }
+}
+
+/// A file that gives no devices, with the reason where its text does not tell it.
+fn bad(file: &SpecFile) -> Option<String> {
+    match &file.spec {
+        Ok(_) => None,
+        Err(error @ FileError::Exposed(..)) => Some(format!("{}: {error}", file.path)),
+        Err(FileError::Unreadable(_) | FileError::Dangling | FileError::Invalid(_)) => {
+            Some(file.path.to_string())
+        }
     }
 }
 
@@ -363,6 +381,9 @@ pub(crate) fn is_spec_name(name: &str) -> bool {
     name.ends_with(".json") || name.ends_with(".yaml")
 }
 
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // trees are made by plain means
+mod owners_tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // trees are made by plain means
 mod tests;

@@ -45,10 +45,13 @@ impl Owners {
     pub fn exposure(&self, entry: &Entry) -> Option<Exposure> {
         // In a sticky directory (/tmp) others can add names, but not remove those of its owner.
         let is_sticky = entry.kind == Kind::Directory && entry.mode & 0o1000 != 0;
+        // A user's private group has the user's number (USERGROUPS_ENAB, login.defs(5)); no other user is in it.
+        let is_private = entry.uid != 0 && entry.gid == entry.uid;
+        let others = if is_private { 0o002 } else { 0o022 };
         if !self.0.contains(&entry.uid) {
             Some(Exposure::Owner(entry.uid))
         // The mode of a link means nothing (symlink(7)).
-        } else if entry.kind != Kind::Symlink && entry.mode & 0o022 != 0 && !is_sticky {
+        } else if entry.kind != Kind::Symlink && entry.mode & others != 0 && !is_sticky {
             Some(Exposure::Mode(entry.mode))
         } else {
             None
@@ -216,6 +219,26 @@ mod tests {
         assert_eq!(exposed(&root, "/link"), Some(("/link".into(), Exposure::Owner(1001))));
         chown(tree.path().join("safe"), Some(65534), None).unwrap();
         assert_eq!(exposed(&root, "/safe/file"), Some(("/safe".into(), Exposure::Owner(65534))));
+    }
+
+    #[test]
+    fn a_users_private_group_may_write() {
+        let file = |uid, gid, mode| Entry {
+            kind: Kind::File,
+            mode,
+            uid,
+            gid,
+            size: 0,
+            major: 0,
+            minor: 0,
+            identity: (0, 0),
+        };
+        let owners = Owners(vec![0, 1000]);
+        assert_eq!(owners.exposure(&file(1000, 1000, 0o664)), None);
+        for (uid, gid, mode) in [(1000, 100, 0o664), (1000, 1000, 0o666), (0, 0, 0o664)] {
+            assert_eq!(owners.exposure(&file(uid, gid, mode)), Some(Exposure::Mode(mode)), "{uid} {gid}");
+        }
+        assert_eq!(owners.exposure(&file(1001, 1001, 0o644)), Some(Exposure::Owner(1001)));
     }
 
     #[test]

@@ -7,8 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{DirectoryError, FileError, SpecFile, is_spec_name};
 use crate::cdi::read::{MAX_BYTES, read};
-use crate::root::{Changes, Directory, Kind, Stamp, Watch};
+use crate::root::{Changes, Directory, Entry, Kind, Owners, Stamp, Watch};
 use crate::{Error, Result, Root};
+
+/// Most bytes of all specs of one directory; ten thousand small ones, or the largest seen a hundred times.
+const MAX_TOTAL: u64 = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 
 pub(super) struct SpecDirectory {
     path: Utf8PathBuf,
@@ -17,6 +20,8 @@ pub(super) struct SpecDirectory {
     stamp: Option<Stamp>,
     watched: bool,
     files: BTreeMap<String, Seen>,
+    /// The sizes of the files that are read, in bytes.
+    total: u64,
     /// Those of them that lie elsewhere, or have another name there: no watch on this directory tells of their changes.
     links: BTreeSet<String>,
     error: Option<Arc<Error>>,
@@ -27,6 +32,8 @@ struct Seen {
     file: Arc<SpecFile>,
     /// None while a change could leave it the same: then the file is read again at the next look.
     stamp: Option<Stamp>,
+    /// What it adds to the directory's total.
+    size: u64,
 }
 
 /// What is different since the last look.
@@ -51,6 +58,7 @@ impl SpecDirectory {
             stamp: None,
             watched: false,
             files: BTreeMap::new(),
+            total: 0,
             links: BTreeSet::new(),
             error: None,
         }
@@ -74,13 +82,19 @@ impl SpecDirectory {
     }
 
     /// Catches up with the disk; `changes` is what the watch has told, if there is one.
-    pub(super) fn look(&mut self, root: &Root, changes: Option<&Changes>, watch: Option<&mut Watch>) -> Look {
+    pub(super) fn look(
+        &mut self,
+        root: &Root,
+        owners: &Owners,
+        changes: Option<&Changes>,
+        watch: Option<&mut Watch>,
+    ) -> Look {
         let mut look = Look::default();
         if changes.is_some_and(|it| it.anything || it.directories.contains(&self.priority)) {
             // It may be gone, and its watch with it; a new one may even have its inode number.
             self.watched = false;
         }
-        let result = self.catch_up(root, changes, watch, &mut look);
+        let result = self.catch_up(root, owners, changes, watch, &mut look);
         if let Err(error) = result {
             self.error = Some(Arc::new(error));
             // It is looked at again each time until it can be read.
@@ -93,6 +107,7 @@ impl SpecDirectory {
     fn catch_up(
         &mut self,
         root: &Root,
+        owners: &Owners,
         changes: Option<&Changes>,
         watch: Option<&mut Watch>,
         look: &mut Look,
@@ -112,6 +127,9 @@ impl SpecDirectory {
         if matches!(&suspects, Suspects::These(names) if names.is_empty()) {
             return Ok(());
         }
+        if matches!(suspects, Suspects::All) {
+            self.check_owners(root, owners)?;
+        }
         let Some(directory) = root.directory(&self.path)? else { return Ok(()) };
         if let Some(watch) = watch.filter(|_| replaced || !self.watched) {
             // Watched before it is read: what changes in between is told the next time.
@@ -122,9 +140,16 @@ impl SpecDirectory {
             Suspects::All => self.all_names(root)?,
         };
         for name in names {
-            self.look_at(root, &directory, &name, look);
+            self.look_at(root, owners, &directory, &name, look);
         }
         Ok(())
+    }
+
+    /// Refuses a directory in which a user who is not trusted can put a spec.
+    fn check_owners(&self, root: &Root, owners: &Owners) -> Result<()> {
+        let Some((part, exposure)) = root.exposed(&self.path, owners)? else { return Ok(()) };
+        let reason = FileError::Exposed(part, exposure).to_string();
+        Err(Error::Format { path: root.outside(&self.path), reason })
     }
 
     /// What the watch tells of, and the links, of whose targets it tells nothing.
@@ -153,15 +178,25 @@ impl SpecDirectory {
         Ok(names)
     }
 
-    fn look_at(&mut self, root: &Root, directory: &Directory, name: &str, look: &mut Look) {
+    fn look_at(&mut self, root: &Root, owners: &Owners, directory: &Directory, name: &str, look: &mut Look) {
         let path = self.path.join(name);
         let before = self.files.get(name);
+        let others = self.total - before.map_or(0, |seen| seen.size);
+        let mut size = 0;
         let (spec, stamp, is_elsewhere) = match stamped(root, directory, &path, name) {
             // A directory is no spec, whatever its name; all else that is no file is a bad one.
             Ok(Some((Kind::Directory, ..)) | None) => (None, None, false),
-            Ok(Some((_, stamp, _))) if before.is_some_and(|seen| seen.stamp == Some(stamp)) => return,
-            Ok(Some((kind, stamp, is_link))) => {
-                let spec = load(root, directory, &path, name, kind, is_link);
+            Ok(Some((_, stamp, ..))) if before.is_some_and(|seen| seen.stamp == Some(stamp)) => return,
+            Ok(Some((kind, stamp, is_link, entry))) => {
+                let refused = refused(root, owners, &path, is_link, &entry);
+                let spec = if let Some(reason) = refused {
+                    Some(Err(reason))
+                } else if others.saturating_add(entry.size) > MAX_TOTAL {
+                    Some(Err(self.too_large(root)))
+                } else {
+                    size = entry.size;
+                    load(root, directory, &path, name, kind, is_link)
+                };
                 (spec, stamp.is_settled().then_some(stamp), is_link || stamp.has_other_names())
             }
             // What cannot be looked at is tried again each time, as links are.
@@ -169,9 +204,11 @@ impl SpecDirectory {
         };
         let come = spec.map(|spec| self.file(path, spec));
         let gone = match &come {
-            Some(file) => self.files.insert(name.to_owned(), Seen { file: Arc::clone(file), stamp }),
+            Some(file) => self.files.insert(name.to_owned(), Seen { file: Arc::clone(file), stamp, size }),
             None => self.files.remove(name),
         };
+        self.total -= gone.as_ref().map_or(0, |seen| seen.size);
+        self.total += if come.is_some() { size } else { 0 };
         if is_elsewhere && come.is_some() {
             self.links.insert(name.to_owned());
         } else {
@@ -179,6 +216,10 @@ impl SpecDirectory {
         }
         look.gone.extend(gone.map(|seen| seen.file));
         look.come.extend(come);
+    }
+
+    fn too_large(&self, root: &Root) -> FileError {
+        FileError::Unreadable(Error::TooLarge { path: root.outside(&self.path), limit: MAX_TOTAL })
     }
 
     fn file(
@@ -201,25 +242,37 @@ impl SpecDirectory {
 
     fn clear(&mut self, look: &mut Look) {
         self.links.clear();
+        self.total = 0;
         look.gone.extend(std::mem::take(&mut self.files).into_values().map(|seen| seen.file));
     }
 }
 
-/// What a name leads to, its stamp, and whether it is a link; a dangling one has the link's own.
+/// What a name leads to, its stamp, whether it is a link, and its status; a dangling one has the link's own.
 fn stamped(
     root: &Root,
     directory: &Directory,
     path: &Utf8Path,
     name: &str,
-) -> Result<Option<(Kind, Stamp, bool)>> {
+) -> Result<Option<(Kind, Stamp, bool, Entry)>> {
     let Some((entry, own)) = directory.stamp(name)? else { return Ok(None) };
     if entry.kind != Kind::Symlink {
-        return Ok(Some((entry.kind, own, false)));
+        return Ok(Some((entry.kind, own, false, entry)));
     }
     match root.stamp(path)? {
         // What lies behind a link is never skipped: a directory there is a bad file.
-        Some((_, target)) => Ok(Some((Kind::File, target, true))),
-        None => Ok(Some((Kind::Symlink, own, true))),
+        Some((found, target)) => Ok(Some((Kind::File, target, true, found))),
+        None => Ok(Some((Kind::Symlink, own, true, entry))),
+    }
+}
+
+/// Why a spec is not to be read: a user who is not trusted can change it.
+fn refused(root: &Root, owners: &Owners, path: &Utf8Path, is_link: bool, entry: &Entry) -> Option<FileError> {
+    if !is_link {
+        return owners.exposure(entry).map(|exposure| FileError::Exposed(path.to_owned(), exposure));
+    }
+    match root.exposed(path, owners) {
+        Ok(exposed) => exposed.map(|(part, exposure)| FileError::Exposed(part, exposure)),
+        Err(error) => Some(FileError::Unreadable(error)),
     }
 }
 
