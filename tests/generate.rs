@@ -306,6 +306,103 @@ fn h6_a_hostile_driver_root_costs_little() {
     }
 }
 
+fn install(host: &Tree, directory: &Utf8Path) -> Output {
+    generate(host.path(), &["--install", "--spec-dir", directory.as_str()])
+}
+
+/// H4: a user who holds a lock on the directory, which needs no right to write, keeps nobody out.
+#[test]
+fn h4_a_lock_on_the_directory_keeps_nobody_out() {
+    let (host, (_directory, path)) = (host(), spec_directory());
+    fs::create_dir(&path).unwrap();
+    let mut flock = Command::new("flock");
+    let mut flock = flock.arg(&path).args(["sh", "-c", "echo held; read line"]);
+    flock = flock.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut holder = flock.spawn().unwrap();
+    let mut held = [0; 5];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut held).unwrap();
+    let output = install(&host, &path);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(status(&output), 0, "{output:?}");
+    assert_eq!(names(&path), [NAME], "no lock file stays");
+}
+
+/// H4: a lock file that a killed run left is taken over and removed.
+#[test]
+fn h4_a_lock_file_of_a_killed_run_is_removed() {
+    let (host, (_directory, path)) = (host(), spec_directory());
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join(".gpuspec.lock"), "").unwrap();
+    assert_eq!(status(&install(&host, &path)), 0);
+    assert_eq!(names(&path), [NAME]);
+    fs::write(path.join(NAME), "foreign").unwrap();
+    assert_eq!(status(&install(&host, &path)), 4);
+    assert_eq!(names(&path), [NAME], "nor after a refusal");
+}
+
+/// N8: who can write in a spec directory gives root's engines their hooks.
+#[test]
+fn n8_install_refuses_a_directory_of_others() {
+    let host = host();
+    for (part, mode) in [("", 0o757), ("..", 0o777)] {
+        let (_directory, path) = spec_directory();
+        fs::create_dir(&path).unwrap();
+        let open = path.join(part);
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        let output = install(&host, &path);
+        assert_eq!(status(&output), 1, "{output:?}");
+        assert!(told(&output).contains("can be written by all users"), "{output:?}");
+        assert!(names(&path).is_empty(), "{part}");
+    }
+}
+
+/// N12: what another user put at the usual temporary name is in nobody's way, and no link is written through.
+#[test]
+fn n12_a_taken_temporary_name_does_not_stop_output() {
+    let host = host();
+    let directory = tempfile::tempdir().unwrap();
+    let (output, victim) = (directory.path().join("o.yaml"), directory.path().join("victim"));
+    let temporary = directory.path().join(".o.yaml.tmp");
+    fs::write(&victim, "victim").unwrap();
+    let write = || generate(host.path(), &["--output", output.to_str().unwrap()]);
+    fs::create_dir(&temporary).unwrap();
+    fs::write(temporary.join("full"), "").unwrap();
+    assert_eq!(status(&write()), 0, "{:?}", write());
+    let found = names(Utf8Path::from_path(directory.path()).unwrap());
+    assert_eq!(found, [".o.yaml.tmp", "o.yaml", "victim"], "a name of its own, which is gone");
+    fs::remove_dir_all(&temporary).unwrap();
+    fs::remove_file(&output).unwrap();
+    symlink(&victim, &temporary).unwrap();
+    symlink(&victim, &output).unwrap();
+    assert_eq!(status(&write()), 0);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "victim");
+    assert!(fs::symlink_metadata(&output).unwrap().is_file());
+}
+
+/// N6: names of files cannot forge lines, nor drive the terminal.
+#[test]
+fn n6_names_in_messages_are_escaped() {
+    const HOSTILE: &str = "libnvidia-x\ncdi-gen: wrote /etc/cdi/x\u{1b}[2J\r\u{2028}\u{202e}\u{9b}31m.so.1";
+    let host = host();
+    let needed = elf::Stub { needed: &[HOSTILE], ..elf::Stub::x86_64("libnvidia-y.so.1") };
+    let path = host.path().join("usr/lib64/libnvidia-y.so.580.95.05");
+    fs::write(path, needed.bytes()).unwrap();
+    fs::write(host.path().join("usr/lib64").join(HOSTILE.replace('/', ".")), "\x7fELF").unwrap();
+    let shown = |output: &[u8]| {
+        let text = String::from_utf8(output.to_vec()).unwrap();
+        let hidden =
+            |letter: char| (letter.is_control() && letter != '\n') || "\u{2028}\u{202e}".contains(letter);
+        assert!(!text.contains(hidden) && !text.contains("\ncdi-gen: wrote"), "{text:?}");
+        text.contains("\\ncdi-gen: wrote /etc/cdi/x\\u{1b}[2J\\r\\u{2028}\\u{202e}\\u{9b}31m")
+    };
+    let output = generate(host.path(), &[]);
+    assert!(shown(&output.stderr), "{output:?}");
+    let output = command(host.path(), &["inventory", "--allow-no-gpu"]).output().unwrap();
+    assert!(shown(&output.stderr), "{output:?}");
+    shown(&output.stdout);
+}
+
 /// A directory that may not be read is named, and a device under a library's name is never opened.
 #[test]
 fn an_unreadable_directory_and_a_device_are_named() {

@@ -8,13 +8,19 @@ use libgpuspec::Root;
 use libgpuspec::cdi::{self, Spec};
 use libgpuspec::plan::is_ours;
 use libgpuspec::render::spec::Format;
-use libgpuspec::root::{Directory, Durability};
+use libgpuspec::root::{Directory, Durability, Owners};
 
 use crate::output::{self, Status};
 use crate::specs;
 
 /// Specs here win over those of the same name in /etc/cdi.
 const DYNAMIC: &str = "/var/run/cdi";
+
+/// The file that a run locks while it works in a spec directory; no engine reads a file of this extension.
+///
+/// It lies in the directory, so that it can be made wherever the spec can, by an ordinary user too. Its mode is 0600:
+/// flock(2) needs no right to write, and a lock on the directory itself is anybody's who can open it.
+const LOCK: &str = ".gpuspec.lock";
 
 /// What becomes of another file that is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +44,28 @@ pub(crate) fn install(
 ) -> Result<Status> {
     let directory = specs::absolute(directory)?;
     let machine = Root::open(Utf8Path::new("/"))?;
-    let name = file_name(spec, format);
     let opened = machine.make_directory(&directory)?;
+    if let Some((part, exposure)) = machine.exposed(&directory, &Owners::caller())? {
+        bail!("{directory}: {part} {exposure}; a spec directory must be writable by its owner alone");
+    }
     // Two runs at once would each keep its own format's file, and engines would drop the devices of both.
-    let _lock = opened.lock()?;
-    let others = others(&machine, &directory, spec)?;
+    let Some(_lock) = opened.lock_file(LOCK)? else { bail!("{directory}: removed in the meantime") };
+    let placed = place(&machine, &directory, &opened, spec, text, format, placement);
+    opened.remove(LOCK)?;
+    placed
+}
+
+fn place(
+    machine: &Root,
+    directory: &Utf8Path,
+    opened: &Directory,
+    spec: &Spec,
+    text: &str,
+    format: Format,
+    placement: Placement,
+) -> Result<Status> {
+    let name = file_name(spec, format);
+    let others = others(machine, directory, spec)?;
     let in_the_way: Vec<&Other> = others.iter().filter(|other| !other.ours).collect();
     if let (Placement::Keep, Some(other)) = (placement, in_the_way.first()) {
         let path = directory.join(&other.name);
@@ -51,10 +74,10 @@ pub(crate) fn install(
             other.why
         )));
     }
-    warn_of_shadows(&machine, &directory, spec)?;
+    warn_of_shadows(machine, directory, spec)?;
     let mut aside = Vec::new();
     for other in in_the_way {
-        aside.push((&other.name, set_aside(&opened, &other.name)?));
+        aside.push((&other.name, set_aside(opened, &other.name)?));
     }
     if let Err(error) = opened.replace_file(&name, text.as_bytes(), 0o644, None, Durability::Synced) {
         for (old, kept) in aside {
@@ -114,7 +137,7 @@ struct Other {
 
 fn others(machine: &Root, directory: &Utf8Path, spec: &Spec) -> Result<Vec<Other>> {
     let own = [Format::Yaml, Format::Json].map(|format| file_name(spec, format));
-    let mut others = Vec::new();
+    let (mut others, mut unreadable) = (Vec::new(), Vec::new());
     for (name, _) in machine.list(directory)?.unwrap_or_default() {
         if !matches!(Utf8Path::new(&name).extension(), Some("yaml" | "json")) {
             continue;
@@ -140,9 +163,10 @@ fn others(machine: &Root, directory: &Utf8Path, spec: &Spec) -> Result<Vec<Other
                     ours: false,
                 });
             }
-            Err(error) => output::warning(&format!("{error:#}")),
+            Err(error) => unreadable.push(format!("{error:#}")),
         }
     }
+    output::warnings(&unreadable);
     Ok(others)
 }
 

@@ -22,7 +22,7 @@ pub struct Directory {
     pub(super) path: Utf8PathBuf,
 }
 
-/// A lock on a directory, for as long as it lives.
+/// A lock on a file, for as long as it lives.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code)] OwnedFd);
 
@@ -263,26 +263,10 @@ impl Directory {
         self.fd.as_fd()
     }
 
-    /// Keeps others who ask for the same lock waiting until the lock is dropped (flock(2)).
+    /// Keeps other programs that ask for the lock of this name waiting until it is dropped (flock(2)).
     ///
-    /// # Errors
-    ///
-    /// Another has held it for ten seconds.
-    pub fn lock(&self) -> Result<Lock> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let failed = |errno| self.error(".", "locking the directory", errno);
-        let fd = fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
-        for _ in 0..200 {
-            match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock(fd)),
-                Err(Errno::AGAIN | Errno::INTR) => std::thread::sleep(Duration::from_millis(50)),
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-        Err(failed(Errno::AGAIN))
-    }
-
-    /// The same by a file of this name, which whoever has it may remove; `None` where the directory is gone.
+    /// The lock is on a file of mode 0600, so that no other user can hold it. Its holder may remove the file. `None`
+    /// where the directory is gone.
     ///
     /// # Errors
     ///
@@ -321,18 +305,21 @@ impl Directory {
     ///
     /// The temporary name is always the same, so that one who was killed before the rename leaves what the
     /// next one takes away, and nothing piles up. Two at once may take each other's: then one tries again.
+    /// Where something has that name that cannot be removed, such as a directory, a name of its own is taken.
     pub(super) fn replace_with(
         &self,
         name: &str,
         action: &'static str,
         make: impl Fn(&str) -> rustix::io::Result<()>,
     ) -> Result<()> {
-        let temporary = temporary_name(name);
+        let usual = temporary_name(name);
+        let mut temporary = usual.clone();
         for _ in 0..MAX_TRIES {
             match make(&temporary) {
                 Ok(()) => {}
-                Err(Errno::EXIST) => {
-                    self.remove(&temporary)?;
+                Err(Errno::EXIST) if self.remove(&temporary).is_ok() => continue,
+                Err(Errno::EXIST | Errno::ISDIR | Errno::PERM | Errno::ACCESS) if temporary == usual => {
+                    temporary = own_name(name);
                     continue;
                 }
                 Err(errno) => {
