@@ -21,7 +21,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// An input is multiplied by these.
 const SIZES: [usize; 4] = [1, 2, 4, 8];
 /// Parts of the smallest input.
-const UNIT: usize = if cfg!(debug_assertions) { 400 } else { 4_000 };
+const UNIT: usize = if cfg!(debug_assertions) { 200 } else { 4_000 };
 /// Eight times the input takes eight times as long where time is linear, and 64 times where it is quadratic.
 const MOST: f64 = 24.0;
 /// Times below this are dominated by what each run costs, whatever its input.

@@ -6,7 +6,9 @@ mod tabs;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag, options};
+use serde_yaml::granit_parser::{
+    Event, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag, options,
+};
 
 use super::place::{DocumentPath, Position};
 use super::problem::{Problem, SerializeError, Violation};
@@ -47,6 +49,7 @@ pub(crate) fn parse(text: &str) -> Result<Node<'_>, Violation> {
     check_directives(text)?;
     let options = options! {
         emit_comments: false,
+        emit_anchor_events: true,
         block_scalar_eof_without_line_feed: true,
         bom_inside_document_as_content: true,
         flow_nesting_limit: MAX_DEPTH,
@@ -60,6 +63,7 @@ pub(crate) fn parse(text: &str) -> Result<Node<'_>, Violation> {
         nodes_left: MAX_NODES,
         bytes_left: MAX_COPIED,
         position: Position { line: 1, column: 1 },
+        start: 0,
     };
     reader.document()
 }
@@ -110,6 +114,8 @@ struct Reader<'a> {
     nodes_left: usize,
     bytes_left: usize,
     position: Position,
+    /// The byte at which the last event starts.
+    start: usize,
 }
 
 type Read<T> = Result<T, Violation>;
@@ -131,8 +137,13 @@ impl<'a> Reader<'a> {
     /// The next event; its place becomes the reader's.
     fn next(&mut self) -> Read<Event<'a>> {
         match self.events.next() {
+            Some(Ok((Event::Anchor(_, name), span))) => {
+                check_anchor(&name, place(&span))?;
+                self.next()
+            }
             Some(Ok((event, span))) => {
                 self.position = place(&span);
+                self.start = span.byte_range().map_or(self.start, |range| range.start);
                 self.check_tabs(&event, &span)?;
                 if matches!(event, Event::Scalar(_, ScalarStyle::DoubleQuoted, ..)) {
                     self.check_escapes(span.slice(self.text).unwrap_or_default())?;
@@ -182,8 +193,8 @@ impl<'a> Reader<'a> {
             (self.scalar(text, style, tag.as_deref())?, anchor)
         } else if let Event::SequenceStart(_, anchor, _) = event {
             (Value::List(self.list(depth)?), anchor)
-        } else if let Event::MappingStart(_, anchor, _) = event {
-            (Value::Map(self.map(depth)?), anchor)
+        } else if let Event::MappingStart(style, anchor, _) = event {
+            (Value::Map(self.map(style, depth)?), anchor)
         } else if let Event::Alias(anchor) = event {
             return self.alias(anchor);
         } else {
@@ -236,16 +247,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Read<Vec<Entry<'a>>> {
+    fn map(&mut self, style: StructureStyle, depth: usize) -> Read<Vec<Entry<'a>>> {
         let mut entries = Vec::new();
         loop {
+            let before = self.gaps.end();
             let event = self.next()?;
             let is_merge = is_merge(&event);
             if matches!(event, Event::MappingEnd) {
                 return Ok(entries);
             }
+            let is_explicit = self.text.get(before..self.start).is_some_and(|gap| gap.contains('?'));
             let key = self.node(event, depth + 1)?;
+            let end = self.gaps.end();
             let event = self.next()?;
+            if style == StructureStyle::Flow && !is_explicit {
+                self.check_colon(end)?;
+            }
             let is_alias = matches!(event, Event::Alias(_));
             let value = self.node(event, depth + 1)?;
             if is_merge {
@@ -254,6 +271,18 @@ impl<'a> Reader<'a> {
                 let position = key.position;
                 entries.push(Entry { key: key_text(key)?, position, value });
             }
+        }
+    }
+
+    /// Refuses a line end between a key that ends here and its colon: other readers take the key for a value.
+    fn check_colon(&self, end: usize) -> Read<()> {
+        let gap = self.text.get(end..self.start).unwrap_or_default();
+        match gap.split_once(':') {
+            Some((before, _)) if before.contains(['\n', '\r']) => Err(syntax(
+                self.position,
+                "a line end between a key and its colon, which other readers refuse",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -298,6 +327,14 @@ impl<'a> Reader<'a> {
             (_, value) => Err(syntax(self.position, format!("the tag !!{suffix} on {}", value.words()))),
         }
     }
+}
+
+/// Refuses the names of anchors that other readers refuse: all but ASCII letters and digits, `_` and `-`.
+fn check_anchor(name: &str, position: Position) -> Read<()> {
+    if name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter)) {
+        return Ok(());
+    }
+    Err(syntax(position, format!("the anchor {name:?} has characters that other readers refuse")))
 }
 
 /// Whether an escape, without its backslash, is half of a UTF-16 pair.

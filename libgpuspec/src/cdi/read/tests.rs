@@ -278,3 +278,17 @@ fn h5_text_that_aliases_repeat_is_limited() {
         assert!(violations(&keys).join("").contains("aliases repeat"));
     }
 }
+
+/// The Go library checks the last device only, or all, by the Go version that built it: no engine can be relied on.
+#[test]
+fn a_version_too_low_for_any_device_is_refused() {
+    let node = "{name: a, containerEdits: {deviceNodes: [{path: /a, hostPath: /b}]}}";
+    let mount = "{name: a, containerEdits: {mounts: [{hostPath: /a, containerPath: /b, type: bind}]}}";
+    let plain = "{name: b, containerEdits: {env: [A=B]}}";
+    for feature in [node, mount] {
+        for devices in [format!("{feature}, {plain}"), format!("{plain}, {feature}")] {
+            let found = violations(&format!("cdiVersion: 0.3.0\nkind: v.com/c\ndevices: [{devices}]\n"));
+            assert!(found.len() == 1 && found[0].contains("but the spec declares 0.3.0"), "{found:?}");
+        }
+    }
+}

@@ -41,6 +41,11 @@ impl Gaps {
         tab
     }
 
+    /// Where the last event ended.
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+
     fn enter_or_leave(&mut self, text: &str, event: &Event<'_>, start: usize, column: usize) {
         if matches!(event, Event::SequenceEnd | Event::MappingEnd) {
             self.open.pop();

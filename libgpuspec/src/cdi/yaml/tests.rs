@@ -315,3 +315,23 @@ fn nesting_and_aliases_are_bounded() {
     let many = "[".to_owned() + &"1,".repeat(MAX_NODES) + "1]";
     assert!(matches!(parse(&many).unwrap_err().problem, Problem::TooMuch { .. }));
 }
+
+/// What engines refuse is refused, so that a file that is valid here starts containers there.
+#[test]
+fn anchors_and_colons_are_read_as_engines_do() {
+    agrees("an anchor", "a: &x_1-Y 5\nb: *x_1-Y\n", Ok("{a:5,b:5}"));
+    for anchor in ["a/b", "a.b", "ä", "a:b"] {
+        agrees("an odd anchor", &format!("a: &{anchor} 5\n"), Err(()));
+        agrees("an odd anchor of a list", &format!("a: &{anchor}\n- 5\n"), Err(()));
+    }
+    agrees("a line end before a colon", "{\"a\"\n: 1}", Err(()));
+    agrees("deeper", "x: [{\"a\": 1, \"b\"\r\n  : 1}]", Err(()));
+    agrees(
+        "behind it",
+        "{\"a\":\n 1, \"b\" : 2,\n\"c\":\n[{\"d\":\n: 3}]}".replace("\n: 3", "\n 3").as_str(),
+        Ok("{a:1,b:2,c:[{d:3}]}"),
+    );
+    agrees("an explicit key", "{? a\n: 1}", Ok("{a:1}"));
+    agrees("an explicit key of a block", "? a\n: 1\n", Ok("{a:1}"));
+    agrees("a key alone", "{a\n, b: 1}", Ok("{a:null,b:1}"));
+}
