@@ -19,6 +19,8 @@ mod loader;
 mod mounts;
 #[path = "support/note.rs"]
 mod note;
+#[path = "hook/order.rs"]
+mod order;
 #[path = "hook/peer.rs"]
 mod peer;
 #[path = "hook/refusals.rs"]

@@ -17,9 +17,8 @@ const ARGUMENTS: [&str; 8] = [
 ];
 const ENTRIES: [&str; 2] =
     ["libnvidia-ml.so.1 /usr/lib64/libnvidia-ml.so.1", "libcuda.so.1 /usr/lib64/libcuda.so.1"];
-const LIST: &str =
-    "# where the GPU driver's libraries are; written at container start by oci-hook\n/usr/lib64\n";
-const INCLUDE: &str = "include /etc/ld.so.conf.d/*.conf\n";
+const LIST: &str = "# where the GPU driver's libraries are; written at container start by oci-hook\n/etc/gpuspec/lib/x86-64\n";
+const INCLUDE: &str = "include /etc/ld.so.conf.d/00-gpuspec*.conf\n";
 
 #[test]
 fn an_empty_image_gets_all_it_is_asked_for() {
@@ -33,6 +32,11 @@ fn an_empty_image_gets_all_it_is_asked_for() {
         "dev/dri/by-path/pci-0000:01:00.0-card -> ../card0",
         "dev/dri/card0",
         "etc/",
+        "etc/gpuspec/",
+        "etc/gpuspec/lib/",
+        "etc/gpuspec/lib/x86-64/",
+        "etc/gpuspec/lib/x86-64/libcuda.so.1 -> /usr/lib64/libcuda.so.1",
+        "etc/gpuspec/lib/x86-64/libnvidia-ml.so.1 -> /usr/lib64/libnvidia-ml.so.1",
         "etc/ld.so.cache",
         "etc/ld.so.conf",
         "etc/ld.so.conf.d/",

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::container::{Container, is_root, skipped};
 
 /// The loader of this machine and its libc, as `ldd` names them for a program that every machine has.
-fn loader_and_libc() -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn loader_and_libc() -> Option<(PathBuf, PathBuf)> {
     let listed = Command::new("ldd").arg("/bin/true").env("LC_ALL", "C").output().ok()?;
     let text = String::from_utf8(listed.stdout).ok()?;
     let word = |marker: &str| text.lines().find(|line| line.contains(marker)).map(str::trim);
@@ -16,14 +16,14 @@ fn loader_and_libc() -> Option<(PathBuf, PathBuf)> {
     Some((loader.into(), libc.into()))
 }
 
-fn copy(from: &Path, container: &Container, to: &str) {
+pub(crate) fn copy(from: &Path, container: &Container, to: &str) {
     let target = container.rootfs().join(to.trim_start_matches('/'));
     fs::create_dir_all(target.parent().unwrap()).unwrap();
     fs::copy(from, target).unwrap();
 }
 
 /// Which file the loader in the container takes for a library that a program asks for by name.
-fn found(container: &Container, loader: &Path, library: &str) -> String {
+pub(crate) fn found(container: &Container, loader: &Path, library: &str) -> String {
     let listed = Command::new("chroot")
         .arg(container.rootfs())
         .arg(loader)
@@ -79,5 +79,8 @@ fn a_later_ldconfig_keeps_the_driver_first() {
     assert_eq!(container.hook(&["--libraries", "x86-64:/opt/driver:libm.so.6"]).status, Some(0));
     let ran = Command::new(ldconfig).args(["-X", "-r"]).arg(container.rootfs()).output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
-    assert_eq!(container.cache(), ["libm.so.6 /opt/driver/libm.so.6", "libm.so.6 /opt/image/libm.so.6"]);
+    assert_eq!(
+        container.cache(),
+        ["libm.so.6 /etc/gpuspec/lib/x86-64/libm.so.6", "libm.so.6 /opt/image/libm.so.6"]
+    );
 }

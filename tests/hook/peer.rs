@@ -110,16 +110,11 @@ fn a_folders_libraries_are_found_by_the_loader() {
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
     assert_eq!(
         container.cache(),
-        [
-            "libold.so.1 /usr/lib64/libold.so.1",
-            "libnvidia-ml.so.1 /usr/lib64/libnvidia-ml.so.1",
-            DRIVER_ENTRY,
-            "libcuda.so /usr/lib64/libcuda.so"
-        ]
+        ["libnvidia-ml.so.1 /usr/lib64/libnvidia-ml.so.1", DRIVER_ENTRY, "libcuda.so /usr/lib64/libcuda.so"]
     );
     let link = fs::read_link(container.rootfs().join("usr/lib64/libnvidia-ml.so.1")).unwrap();
     assert_eq!(link.to_str(), Some("libnvidia-ml.so.550.1"));
-    assert!(container.text("etc/ld.so.conf.d/00-gpuspec.conf").ends_with("\n/usr/lib64\n"));
+    assert!(container.text("etc/ld.so.conf.d/00-gpuspec.conf").ends_with("\n/etc/gpuspec/lib/x86-64\n"));
     let before = rootfs::manifest(&container.rootfs());
     assert_eq!(container.verb(&UPDATE).status, Some(0));
     assert_eq!(rootfs::manifest(&container.rootfs()), before, "a restart leaves nothing new");

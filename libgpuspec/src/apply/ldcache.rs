@@ -1,6 +1,6 @@
 //! The container's own /etc/ld.so.cache, extended by the driver's libraries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -50,20 +50,53 @@ pub(super) fn demote(root: &Root, etc: &Directory, directories: &[Utf8PathBuf]) 
     if promoted.is_empty() { Ok(()) } else { update(root, etc, &promoted) }
 }
 
-/// The libraries without the names that the cache knows at the same place already: these keep their rank.
-pub(super) fn unknown(root: &Root, libraries: Vec<Libraries>) -> Vec<Libraries> {
+/// The libraries without the names that the cache has at the same place: these keep their rank.
+///
+/// A place can have several spellings: /lib/… and /usr/lib/… are one directory where /lib is a link.
+pub(super) fn unknown(root: &Root, mut libraries: Vec<Libraries>) -> Vec<Libraries> {
     let cache = own_file(root, Utf8Path::new(PATH), ldcache::MAX_SIZE).ok().flatten();
-    // What is wrong with it is said when it is to be extended.
+    // A defect of the cache is reported when it is extended.
     let known = cache.and_then(|bytes| ldcache::entries(&bytes).ok()).unwrap_or_default();
-    let without = |mut one: Libraries| {
-        let same =
-            |entry: &ldcache::Entry| entry.abi == one.abi && entry.path.parent() == Some(&one.directory);
-        let here: BTreeSet<&str> =
-            known.iter().filter(|entry| same(entry)).map(|entry| entry.name.as_str()).collect();
-        one.names.retain(|name| !here.contains(name.as_str()));
-        one
+    let wanted: BTreeSet<&str> =
+        libraries.iter().flat_map(|one| one.names.iter().map(String::as_str)).collect();
+    let places = Places::of(root, known.iter().filter(|entry| wanted.contains(entry.name.as_str())));
+    let is_known = |one: &Libraries| -> BTreeSet<String> {
+        let here = root.resolve(&one.directory).ok().flatten();
+        let same = |entry: &&ldcache::Entry| {
+            let parent = entry.path.parent().unwrap_or(Utf8Path::new("/"));
+            entry.abi == one.abi && (parent == one.directory || here.is_some() && places.real(parent) == here)
+        };
+        known.iter().filter(same).map(|entry| entry.name.clone()).collect()
     };
-    libraries.into_iter().map(without).filter(|one| !one.names.is_empty()).collect()
+    for one in &mut libraries {
+        let here = is_known(one);
+        one.names.retain(|name| !here.contains(name));
+    }
+    libraries.retain(|one| !one.names.is_empty());
+    libraries
+}
+
+/// Where the directories of cache entries lead, each resolved once.
+#[derive(Debug)]
+struct Places(BTreeMap<Utf8PathBuf, Option<Utf8PathBuf>>);
+
+/// Most directories of a cache that are resolved; honest caches have a dozen.
+const MAX_PLACES: usize = 256;
+
+impl Places {
+    fn of<'a>(root: &Root, entries: impl Iterator<Item = &'a ldcache::Entry>) -> Places {
+        let mut places = BTreeMap::new();
+        for parent in entries.filter_map(|entry| entry.path.parent()) {
+            if places.len() < MAX_PLACES && !places.contains_key(parent) {
+                places.insert(parent.to_owned(), root.resolve(parent).ok().flatten());
+            }
+        }
+        Places(places)
+    }
+
+    fn real(&self, directory: &Utf8Path) -> Option<Utf8PathBuf> {
+        self.0.get(directory).cloned().flatten()
+    }
 }
 
 pub(crate) fn entries(libraries: &Libraries) -> impl Iterator<Item = Library<'_>> {

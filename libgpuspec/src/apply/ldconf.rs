@@ -9,12 +9,15 @@ use crate::error::Result;
 use crate::root::{Directory, Kind};
 
 pub(crate) const LIST_DIRECTORY: &str = "/etc/ld.so.conf.d";
-/// Sorts before the image's own lists: the first directory of a name wins.
+/// How the names of our lists begin.
+const OWN: &str = "00-gpuspec";
+/// Names directories that hold the driver's libraries alone, so it can precede the image's own lists.
 pub(super) const DRIVER_LIST: &str = "00-gpuspec.conf";
 const HEAD: &str = "# where the GPU driver's libraries are; written at container start by oci-hook\n";
 const CONF_NAME: &str = "ld.so.conf";
 pub(crate) const CONF: &str = "/etc/ld.so.conf";
-const INCLUDE: &str = "include /etc/ld.so.conf.d/*.conf";
+/// Of our lists alone: an image that does not include the others does not search what they name.
+const INCLUDE: &str = "include /etc/ld.so.conf.d/00-gpuspec*.conf";
 /// Larger than any such file; the largest seen has 2 KiB.
 const MAX_CONF: u64 = 64 << 10;
 /// Most directories taken of a list of ours, which has one; each may hold thousands of libraries.
@@ -75,15 +78,27 @@ pub(super) fn listed(root: &Root, name: &str) -> Result<Vec<Utf8PathBuf>> {
     Ok(directories.take(MAX_DIRECTORIES).collect())
 }
 
-/// Makes /etc/ld.so.conf include the lists of /etc/ld.so.conf.d, ahead of all else where it does not yet.
+/// Makes /etc/ld.so.conf include our lists ahead of all other directories.
 pub(super) fn include_lists(root: &Root, etc: &Directory) -> Result<()> {
     let old = own_file(root, Utf8Path::new(CONF), MAX_CONF)?.unwrap_or_default();
-    including(&old).map_or(Ok(()), |new| replace(etc, CONF_NAME, &new))
+    let new = if is_preceded(root)? { with_include(&old) } else { including(&old) };
+    new.map_or(Ok(()), |new| replace(etc, CONF_NAME, &new))
 }
 
-/// The configuration with the lists included; `None` where they are.
+/// The configuration with our lists included first; `None` where they are.
 pub(crate) fn including(conf: &[u8]) -> Option<Vec<u8>> {
-    (!includes_list(conf)).then(|| [INCLUDE.as_bytes(), b"\n", conf].concat())
+    if includes_lists_first(conf) { None } else { with_include(conf) }
+}
+
+/// The configuration with the line of our lists alone; `None` where it begins with it.
+fn with_include(conf: &[u8]) -> Option<Vec<u8>> {
+    without_include(conf).is_none().then(|| [INCLUDE.as_bytes(), b"\n", conf].concat())
+}
+
+/// Whether a list of the image's comes before ours in the order of ldconfig(8), which sorts them by name.
+fn is_preceded(root: &Root) -> Result<bool> {
+    let lists = root.list(Utf8Path::new(LIST_DIRECTORY))?.unwrap_or_default();
+    Ok(lists.iter().any(|(name, _)| name.as_str() < OWN && name.ends_with(".conf")))
 }
 
 /// The configuration without the line that [`including`] adds; `None` where it does not begin with it.
@@ -91,18 +106,18 @@ pub(crate) fn without_include(conf: &[u8]) -> Option<Vec<u8>> {
     Some(conf.strip_prefix(INCLUDE.as_bytes())?.strip_prefix(b"\n")?.to_vec())
 }
 
-/// Whether a line includes our list, by one of the patterns that distributions use (ldconfig(8)).
-fn includes_list(conf: &[u8]) -> bool {
-    conf.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()).any(|line| {
-        let line = line.split('#').next().unwrap_or_default();
-        let mut words = line.split_whitespace();
-        // Relative patterns count from the directory of the file.
-        let ours = |pattern: &str| {
-            let pattern = pattern.trim_start_matches("/etc/");
-            matches!(pattern, "ld.so.conf.d/*.conf" | "ld.so.conf.d/*" | "ld.so.conf.d/00-gpuspec.conf")
-        };
-        words.next() == Some("include") && words.any(ours)
-    })
+/// Whether the first line that counts includes our lists, by one of the patterns that distributions use.
+fn includes_lists_first(conf: &[u8]) -> bool {
+    let mut lines = conf
+        .split(|byte| *byte == b'\n')
+        .map(|line| str::from_utf8(line).unwrap_or("?").split('#').next().unwrap_or_default().trim());
+    let mut words = lines.find(|line| !line.is_empty()).unwrap_or_default().split_whitespace();
+    // Relative patterns count from the directory of the file.
+    let ours = |pattern: &str| {
+        let pattern = pattern.trim_start_matches("/etc/");
+        matches!(pattern, "ld.so.conf.d/*.conf" | "ld.so.conf.d/*" | "ld.so.conf.d/00-gpuspec*.conf")
+    };
+    words.next() == Some("include") && words.next().is_some_and(ours)
 }
 
 #[cfg(test)]
@@ -110,19 +125,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_include_is_recognised() {
+    fn p_an_include_counts_where_nothing_precedes_it() {
         let cases = [
             ("", false),
             ("include /etc/ld.so.conf.d/*.conf", true),
-            ("/opt/lib\n  include\tld.so.conf.d/*.conf # all\n", true),
+            ("# all\n\n  include\tld.so.conf.d/*.conf # all\n/opt/lib\n", true),
+            ("/opt/lib\ninclude ld.so.conf.d/*.conf\n", false),
             ("include ld.so.conf.d/*", true),
-            ("include /opt/*.conf ld.so.conf.d/*.conf", true),
+            ("include ld.so.conf.d/00-gpuspec*.conf\n/opt/lib\n", true),
+            ("include ld.so.conf.d/*.conf /opt/*.conf", true),
+            ("include /opt/*.conf ld.so.conf.d/*.conf", false),
             ("# include ld.so.conf.d/*.conf\n", false),
             ("include ld.so.conf.d/cuda.conf\n", false),
             ("includes ld.so.conf.d/*.conf\n", false),
         ];
         for (conf, expected) in cases {
-            assert_eq!(includes_list(conf.as_bytes()), expected, "{conf}");
+            assert_eq!(includes_lists_first(conf.as_bytes()), expected, "{conf}");
         }
     }
 }

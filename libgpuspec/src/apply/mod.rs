@@ -11,6 +11,7 @@ mod ldconf;
 mod loader;
 mod mode;
 mod musl;
+mod only;
 mod optional;
 mod params;
 mod profile;

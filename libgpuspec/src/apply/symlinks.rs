@@ -93,6 +93,6 @@ fn make_in(
     notices
 }
 
-fn is_read_only(error: &Error) -> bool {
+pub(super) fn is_read_only(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem)
 }

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Entry, Kind, descriptor_link, reopen};
+use super::{Entry, Kind, Opened, descriptor_link, reopen};
 use crate::error::{Error, Result};
 
 /// statfs(2); rustix has no name for it.
@@ -86,7 +86,8 @@ impl Directory {
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(self.error(name, "making a link", errno)),
         }
-        if self.read_link(name)?.as_deref() == Some(target) {
+        // As text: a comparison by components takes longer than the system call.
+        if self.read_link(name)?.is_some_and(|text| text.as_str() == target.as_str()) {
             return Ok(());
         }
         // Known before a temporary name has changed the directory's time.
@@ -241,6 +242,12 @@ impl Directory {
     /// Whether both lie on one mount.
     pub fn is_same_mount(&self, other: &Directory) -> Result<bool> {
         on_one_mount(self.fd.as_fd(), other.fd.as_fd())
+            .map_err(|errno| self.error(".", "asking for its mount", errno))
+    }
+
+    /// Whether a file lies on this directory's mount, and was not mounted into it by itself.
+    pub fn is_mount_of(&self, file: &Opened) -> Result<bool> {
+        on_one_mount(self.fd.as_fd(), file.file.as_fd())
             .map_err(|errno| self.error(".", "asking for its mount", errno))
     }
 
