@@ -186,6 +186,65 @@ fn the_newer_libcuda_of_an_image_is_loaded_where_it_may_be() {
     }
 }
 
+/// Changes the size of the one note's content, and that of its section, which is the last.
+fn resized(mut file: Vec<u8>, content: impl Fn(u32) -> u32, section: impl Fn(u64) -> u64) -> Vec<u8> {
+    let owner = file.windows(18).rposition(|bytes| bytes == b"NVIDIA Corporation").unwrap();
+    let (note, end) = (owner - 8, file.len() - 32);
+    let old = u32::from_le_bytes(file[note..note + 4].try_into().unwrap());
+    file[note..note + 4].copy_from_slice(&content(old).to_le_bytes());
+    let old = u64::from_le_bytes(file[end..end + 8].try_into().unwrap());
+    file[end..end + 8].copy_from_slice(&section(old).to_le_bytes());
+    file
+}
+
+/// Moves the content of the one note up to its name.
+fn unpadded(mut file: Vec<u8>) -> Vec<u8> {
+    let content = file.windows(9).position(|bytes| bytes == b"{\"format\"").unwrap();
+    file.remove(content - 1);
+    let end = file.windows(2).skip(content).position(|bytes| bytes == b"]}").unwrap() + content + 2;
+    file.insert(end, 0);
+    file
+}
+
+/// Orin's libraries have a note that is larger than its section, with NULs behind the text.
+#[test]
+fn runtime_4_a_note_that_overruns_its_section_is_read() {
+    let text = r#"{"format":1,"CUDA Version":"12.9","driver":[535,550]}"#;
+    let owner = "NVIDIA Corporation";
+    let padded = format!("{text}\0\0\0\0\0");
+    let keep = |size: u64| size;
+    for (what, file, on) in [
+        ("padding", noted(owner, &padded), true),
+        ("larger than the section", resized(noted(owner, &padded), |size| size + 64, keep), true),
+        (
+            "without padding, larger than the section",
+            resized(noted(owner, text), |size| size + 64, keep),
+            true,
+        ),
+        ("larger than the file", resized(noted(owner, &padded), |_| 1 << 30, keep), true),
+        ("a section that is too small", resized(noted(owner, &padded), |size| size, |size| size - 40), true),
+        ("the largest size", resized(noted(owner, &padded), |_| u32::MAX, keep), true),
+        ("a section of the header alone", resized(noted(owner, text), |size| size, |_| 12), true),
+        ("an empty section", resized(noted(owner, text), |size| size, |_| 0), true),
+        ("cut short", resized(noted(owner, text), |size| size - 9, keep), false),
+        ("without padding of the name", unpadded(noted(owner, text)), true),
+        ("another branch", noted(owner, &padded.replace("550", "560")), false),
+        (
+            "of two notes the first that is one",
+            note::added(noted(owner, "text"), owner, text.as_bytes()),
+            true,
+        ),
+    ] {
+        let container = Container::new("");
+        driver(&container);
+        fs::create_dir_all(container.rootfs().join(COMPAT)).unwrap();
+        fs::write(container.rootfs().join(COMPAT).join("libcuda.so.575.57.08"), file).unwrap();
+        let entry = cuda(&container, "550.163.01");
+        let expected = if on { COMPAT_ENTRY } else { DRIVER_ENTRY };
+        assert!(entry.starts_with(expected), "{what}: {entry}");
+    }
+}
+
 #[test]
 fn a_cuda_version_decides_where_the_note_names_no_drivers() {
     let note = r#"{"format":1,"CUDA Version":"12.9"}"#;

@@ -70,8 +70,7 @@ fn is_chosen(root: &Root, compat: &CudaCompat) -> Result<bool> {
     let Some(opened) = root.open_file(&path)? else { return Ok(false) };
     let unusable = |reason: String| Error::Format { path: root.outside(&path), reason };
     let notes = elf::notes(&opened, NOTE_OWNER).map_err(|fault| unusable(fault.to_string()))?;
-    let note =
-        notes.first().map(|note| parse(note)).transpose().map_err(|reason| unusable(reason.to_owned()))?;
+    let note = first(&notes).map_err(|reason| unusable(reason.to_owned()))?;
     Ok(decide(&name, note.as_ref(), compat))
 }
 
@@ -91,10 +90,25 @@ fn library(root: &Root, directory: &Utf8Path) -> Result<Option<String>> {
     Ok(names.pop())
 }
 
+/// The first note that can be read; an error where there are only others.
+fn first(notes: &[Vec<u8>]) -> std::result::Result<Option<Note>, &'static str> {
+    let mut parsed = notes.iter().map(|note| parse(note));
+    match parsed.next() {
+        Some(Err(reason)) => parsed.find_map(|note| note.ok()).map(Some).ok_or(reason),
+        first => first.transpose(),
+    }
+}
+
+/// Reads the object at the start of a note; padding may surround it.
 fn parse(note: &[u8]) -> std::result::Result<Note, &'static str> {
-    let text = note.strip_suffix(b"\0").unwrap_or(note);
-    let fields: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(text).map_err(|_| "its note on forward compatibility is no JSON object")?;
+    let start = note.iter().position(|byte| *byte != 0).unwrap_or_default();
+    let text = note.get(start..).unwrap_or_default();
+    let mut objects =
+        serde_json::Deserializer::from_slice(text).into_iter::<serde_json::Map<String, serde_json::Value>>();
+    let fields = objects
+        .next()
+        .and_then(|object| object.ok())
+        .ok_or("its note on forward compatibility is no JSON object")?;
     // Written in several ways of upper and lower case over the releases.
     let field =
         |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
@@ -137,7 +151,9 @@ mod tests {
         let note = parse(NOTE).unwrap();
         assert_eq!(note, Note { cuda: Some("12.9".to_owned()), drivers: vec![535, 550, 565, 570, 575] });
         assert_eq!(parse(br#"{"Format":1,"cuda version":"12.9"}"#).unwrap().cuda, note.cuda);
-        assert_eq!(parse(b"{}\0"), Ok(Note::default()));
+        for padded in ["{}\0", "{}\0\0\0\0", "\0{}\0", "{} \n\0", "{}\0text", "{}.shstrtab\0"] {
+            assert_eq!(parse(padded.as_bytes()), Ok(Note::default()), "{padded:?}");
+        }
         for (text, word) in
             [("", "no JSON"), ("[]", "no JSON"), (r#"{"format":2}"#, "not known"), ("{", "no JSON")]
         {

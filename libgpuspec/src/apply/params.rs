@@ -35,10 +35,11 @@ pub(crate) fn hidden(host: &Root) -> Result<Option<String>> {
     Ok(host.read_text(PATH.into(), MAX_PARAMS)?.and_then(|text| forbidding(&text)))
 }
 
-/// The text with the leave taken back; `None` where it gives none.
+/// The text with a 0; `None` where the driver says 0, or nothing. Every other value counts as a 1.
 fn forbidding(params: &str) -> Option<String> {
     let allows = |line: &str| {
-        line.split_once(':').is_some_and(|(name, value)| name.trim() == FIELD && value.trim() == "1")
+        let is_zero = |value: &str| value.trim().parse() == Ok(0_u32);
+        line.split_once(':').is_some_and(|(name, value)| name.trim() == FIELD && !is_zero(value))
     };
     params.lines().any(allows).then(|| {
         let lines = params
@@ -53,13 +54,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_spelling_of_a_1_is_hidden() {
+        for line in [
+            "ModifyDeviceFiles: 1",
+            "ModifyDeviceFiles:1",
+            "ModifyDeviceFiles : 1",
+            "ModifyDeviceFiles:\t1",
+            "\tModifyDeviceFiles\t:\t1\t",
+            "  ModifyDeviceFiles:   1   ",
+            "ModifyDeviceFiles: 1\r",
+            "ModifyDeviceFiles: 01",
+            "ModifyDeviceFiles: 11",
+            "ModifyDeviceFiles: 1 x",
+            "ModifyDeviceFiles:",
+        ] {
+            for (before, after) in [("", ""), ("", "\n"), ("A: 1\r\n", "\r\nB: 1"), ("\n\n", "\n\n")] {
+                let copy = forbidding(&format!("{before}{line}{after}")).unwrap();
+                let value = copy.lines().find_map(|line| line.strip_prefix("ModifyDeviceFiles: "));
+                assert_eq!(value, Some("0"), "{line:?}");
+                assert!(copy.ends_with('\n') && !copy.contains('\r'), "{copy:?}");
+            }
+        }
+        let twice = "ModifyDeviceFiles: 0\nModifyDeviceFiles: 1\n";
+        assert_eq!(forbidding(twice).as_deref(), Some("ModifyDeviceFiles: 0\nModifyDeviceFiles: 0\n"));
+    }
+
+    #[test]
     fn the_leave_is_taken_back_where_it_was_given() {
         let cases = [
             ("ModifyDeviceFiles: 1\nDeviceFileUID: 0\n", Some("ModifyDeviceFiles: 0\nDeviceFileUID: 0\n")),
             ("A: 1\nModifyDeviceFiles: 1", Some("A: 1\nModifyDeviceFiles: 0\n")),
             ("ModifyDeviceFiles: 0\n", None),
             ("XModifyDeviceFiles: 1\n", None),
-            ("ModifyDeviceFiles: 11\n", None),
+            ("ModifyDeviceFiles: 00\n", None),
+            ("ModifyDeviceFiles:0", None),
+            (" ModifyDeviceFiles :\t0 \r\n", None),
             ("", None),
         ];
         for (text, expected) in cases {
