@@ -72,6 +72,30 @@ fn an_entry_is_written_shown_replaced_and_removed() {
 }
 
 #[test]
+fn n13_an_entry_that_opens_devices_to_images_warns() {
+    let directory = Directory::new();
+    for (arguments, what) in [
+        (["--allow-annotations", "nvidia.com/gpu"], "annotations"),
+        (["--allow-environment", "nvidia.com/gpu"], "variables"),
+        (["--environment-variable", "DOCKER_RESOURCE_GPU=nvidia.com/gpu"], "variables"),
+    ] {
+        let (status, _, stderr) = directory.hooks("install", &arguments);
+        assert_eq!(status, Some(0), "{stderr}");
+        let warning = format!("{}: {what} of an image count as well", arguments[0]);
+        assert!(stderr.contains(&warning), "{stderr}");
+        assert!(directory.text().contains(arguments[1]), "{}", directory.text());
+    }
+    let (_, _, stderr) = directory.hooks("install", &["--device", "v.com/c=a"]);
+    assert!(!stderr.contains("any image"), "{stderr}");
+    let (_, help, _) = directory.hooks("install", &["--help"]);
+    let help: Vec<&str> = help.split_whitespace().collect();
+    assert_eq!(help.join(" ").matches("an image can set").count(), 3);
+    for wrong in ["DOCKER_RESOURCE_GPU", "=nvidia.com/gpu", "A B=nvidia.com/gpu", "A=gpu", "A="] {
+        assert_eq!(directory.hooks("install", &["--environment-variable", wrong]).0, Some(2), "{wrong}");
+    }
+}
+
+#[test]
 fn an_entry_has_the_engines_stage() {
     let directory = Directory::new();
     let (status, _, stderr) =

@@ -161,9 +161,11 @@ fn is_ours(text: &str) -> bool {
 impl Install {
     fn run(&self) -> Result<Status> {
         let entry = &self.entry;
-        if [&entry.devices, &entry.annotations, &entry.environment].iter().all(|list| list.is_empty()) {
+        let lists = [&entry.devices, &entry.annotations, &entry.environment];
+        if lists.iter().all(|list| list.is_empty()) && entry.variables.is_empty() {
             bail!(
-                "an entry that gives nothing to anybody: name --device, --allow-annotations or --allow-environment"
+                "an entry that gives nothing to anybody: name --device, --allow-annotations, \
+                 --allow-environment or --environment-variable"
             );
         }
         if entry.device_cgroup && self.place.engine == Engine::Podman {
@@ -178,7 +180,25 @@ impl Install {
         let opened = machine.make_directory(&directory)?;
         opened.replace_file(NAME, text.as_bytes(), 0o644, None, Durability::Synced)?;
         output::note(&format!("wrote {}", directory.join(NAME)));
+        self.warn();
         Ok(Status::Done)
+    }
+
+    /// Says what an image may do by this entry: engines merge an image's annotations and variables with the user's.
+    fn warn(&self) {
+        let (entry, path) = (&self.entry, NAME);
+        for (flag, what, is_given) in [
+            ("--allow-annotations", "annotations", !entry.annotations.is_empty()),
+            ("--allow-environment", "variables", !entry.environment.is_empty()),
+            ("--environment-variable", "variables", !entry.variables.is_empty()),
+        ] {
+            if is_given {
+                output::note(&format!(
+                    "warning: {path}: {flag}: {what} of an image count as well, so any image that is run can ask for \
+                     these devices"
+                ));
+            }
+        }
     }
 
     fn text(&self) -> Result<String> {

@@ -15,13 +15,17 @@ pub struct Entry {
     /// Give every container this device
     #[arg(long = "device", value_name = "VENDOR/CLASS=NAME", value_parser = device)]
     pub devices: Vec<String>,
-    /// Let a container's cdi.k8s.io/… annotations ask for devices of this kind
+    /// Let a container's cdi.k8s.io/… annotations ask for devices of this kind; an image can set them
     #[arg(long = "allow-annotations", value_name = "VENDOR/CLASS", value_parser = kind)]
     pub annotations: Vec<String>,
     /// Let a container's variables (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES …) ask for devices of this kind;
     /// an image can set them
     #[arg(long = "allow-environment", value_name = "VENDOR/CLASS", value_parser = kind)]
     pub environment: Vec<String>,
+    /// Let this variable of a container name devices of a kind, ahead of NVIDIA_VISIBLE_DEVICES, as
+    /// DOCKER_RESOURCE_GPU=nvidia.com/gpu for Swarm; an image can set it
+    #[arg(long = "environment-variable", value_name = "NAME=VENDOR/CLASS", value_parser = variable)]
+    pub variables: Vec<(String, String)>,
     /// A spec directory, lowest precedence first [default: /etc/cdi and /var/run/cdi]
     #[arg(long = "spec-dir", value_name = "DIR")]
     pub spec_directories: Vec<Utf8PathBuf>,
@@ -35,16 +39,20 @@ impl Entry {
     /// Who may ask for what.
     pub fn rules(&self) -> Rules {
         let (devices, annotations) = (self.devices.clone(), self.annotations.clone());
-        Rules { devices, annotations, environment: self.environment.clone() }
+        let (environment, variables) = (self.environment.clone(), self.variables.clone());
+        Rules { devices, annotations, environment, variables }
     }
 
     /// The words that say so.
     pub fn words(&self) -> Vec<String> {
         let directories: Vec<String> = self.spec_directories.iter().map(ToString::to_string).collect();
+        let variables: Vec<String> =
+            self.variables.iter().map(|(name, kind)| format!("{name}={kind}")).collect();
         let lists = [
             ("--device", &self.devices),
             ("--allow-annotations", &self.annotations),
             ("--allow-environment", &self.environment),
+            ("--environment-variable", &variables),
             ("--spec-dir", &directories),
         ];
         let words = lists
@@ -71,6 +79,16 @@ fn kind(text: &str) -> Result<String, NameError> {
     device(&format!("{text}=x")).map(|_| text.to_owned())
 }
 
+fn variable(text: &str) -> Result<(String, String), String> {
+    const WANTED: &str = "write NAME=VENDOR/CLASS, as DOCKER_RESOURCE_GPU=nvidia.com/gpu";
+    let (name, of) = text.split_once('=').ok_or(WANTED)?;
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err(WANTED.to_owned());
+    }
+    Ok((name.to_owned(), kind(of).map_err(|error| error.to_string())?))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -89,6 +107,7 @@ mod tests {
             devices: vec!["v.com/c=a".to_owned(), "v.com/c=b".to_owned()],
             annotations: vec!["v.com/c".to_owned()],
             environment: vec!["nvidia.com/gpu".to_owned()],
+            variables: vec![("DOCKER_RESOURCE_GPU".to_owned(), "nvidia.com/gpu".to_owned())],
             spec_directories: vec!["/etc/cdi".into()],
             device_cgroup: true,
         };

@@ -227,11 +227,12 @@ fn conditions_are_judged_by_this_host() {
         (
             "CUDA=cuda>=99.0",
             82,
-            "not met by this host (driver 550.163.01, cuda 12.4, arch 8.6, brand unknown)",
+            "not met by this host (driver 550.163.01, cuda 12.4, arch 8.6, brand nvidia)",
         ),
         ("X=driver>=550,driver<551", 0, ""),
         ("X=arch>=9.0", 82, "not met"),
-        ("X=brand=tesla", 0, "taken as met: the brand of GPU 0"),
+        ("X=brand=tesla", 82, "not met"),
+        ("X=brand=nvidia", 0, ""),
         ("X=cuda", 82, "is no condition"),
     ] {
         let ended =
@@ -243,7 +244,44 @@ fn conditions_are_judged_by_this_host() {
     fs::remove_dir_all(host.path().join("proc")).unwrap();
     let ended = host.config(&ALLOWED, &["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_REQUIRE_CUDA=cuda>=1.0"]);
     assert_eq!(ended.status, Some(82));
-    assert!(ended.stderr.contains("cannot be decided: no kernel module"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cannot be decided: cuda is unknown: no kernel module"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn r_what_is_not_known_stops_the_container() {
+    let host = Host::new();
+    for (variable, status, word) in [
+        ("NVIDIA_REQUIRE_CUDA=cuda>=99 foo=bar", 82, "`foo` is an unknown property"),
+        ("NVIDIA_REQUIRE_CUDA=foo=bar", 82, "`foo` is an unknown property"),
+        ("NVIDIA_REQUIRE_ANY=cuda>=12.4 foo=bar", 0, ""),
+        ("NVIDIA_REQUIRE_CUDA=cuda=>12.4", 82, "`cuda=>12.4` is no condition"),
+        ("CUDA_VERSION=99.6", 82, "CUDA_VERSION=cuda>=99.6: not met"),
+        ("CUDA_VERSION=12.4.1", 0, ""),
+        ("CUDA_VERSION=latest", 80, "CUDA_VERSION: `latest` is not a version"),
+        (
+            "NVIDIA_MIG_CONFIG_DEVICES=all",
+            80,
+            "NVIDIA_MIG_CONFIG_DEVICES=all: asks for the right to configure MIG",
+        ),
+        ("NVIDIA_IMEX_CHANNELS=0", 80, "NVIDIA_IMEX_CHANNELS=0: asks for nodes of IMEX channels"),
+        ("NVIDIA_GDS=enabled", 80, "NVIDIA_GDS=enabled: asks for nodes of GPUDirect Storage"),
+        ("NVIDIA_GDS=1", 0, "NVIDIA_GDS=1: ignored"),
+        ("NVIDIA_VISIBLE_DEVICES=all,none", 80, "NVIDIA_VISIBLE_DEVICES: `all,none` is no device"),
+        ("NVIDIA_VISIBLE_DEVICES=,", 80, "NVIDIA_VISIBLE_DEVICES: `,` is no device"),
+        ("NVIDIA_VISIBLE_DEVICES=any", 81, "nvidia.com/gpu=any"),
+    ] {
+        let ended = host.config(&ALLOWED, &["NVIDIA_VISIBLE_DEVICES=all", variable]);
+        assert_eq!(ended.status, Some(status), "{variable}: {}", ended.stderr);
+        assert!(ended.stderr.contains(word), "{variable}: {}", ended.stderr);
+        let off =
+            host.config(&ALLOWED, &["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DISABLE_REQUIRE=true", variable]);
+        let is_condition = status == 82 || variable.starts_with("CUDA_VERSION");
+        assert_eq!(off.status == Some(0), is_condition || status == 0, "{variable}: {}", off.stderr);
+    }
 }
 
 /// N8: a spec that others can write gives root's hook nothing, and the message says why.

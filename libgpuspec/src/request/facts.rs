@@ -29,7 +29,7 @@ pub fn facts(vendor: &Vendor, host: &Host) -> Facts {
         brand: of_each(&gpus, |gpu| {
             let model = gpu.model.as_deref().unwrap_or_default();
             brand(model)
-                .ok_or_else(|| format!("the brand of GPU {} (`{model}`) is not told by its name", gpu.index))
+                .ok_or_else(|| format!("no brand is known for the model `{model}` of GPU {}", gpu.index))
         }),
     }
 }

@@ -5,6 +5,7 @@
 //! ask only for kinds of device that the caller has opened to them.
 
 mod capabilities;
+mod environment;
 mod facts;
 mod require;
 #[cfg(feature = "yaml")]
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use crate::Notice;
 use crate::cdi::{AnnotationError, QualifiedName, requested};
-use crate::vendor::requests::{VARIABLES, Variables};
+use crate::vendor::requests::VARIABLES;
 
 pub use capabilities::{Capabilities, capabilities};
 pub use facts::facts;
@@ -35,6 +36,8 @@ pub struct Rules {
     pub annotations: Vec<String>,
     /// Kinds that a container's variables may ask for.
     pub environment: Vec<String>,
+    /// Further variables that may name devices, each with their kind; they precede the vendor's own.
+    pub variables: Vec<(String, String)>,
 }
 
 /// What one container asks for.
@@ -60,7 +63,7 @@ pub enum BadRequest {
     #[error("{name}: `{entry}` is no device")]
     Devices {
         /// The variable.
-        name: &'static str,
+        name: String,
         /// What is wrong in it.
         entry: String,
     },
@@ -73,6 +76,26 @@ pub enum BadRequest {
         name: &'static str,
         /// The word.
         word: String,
+    },
+    /// A variable has something else than a version.
+    #[error("{name}: `{value}` is not a version")]
+    Version {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A variable asks for what no container gets.
+    #[error(
+        "{name}={value}: asks for {what}, which this version cannot give; unset it, or have a CDI spec name the nodes"
+    )]
+    Unsupported {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it asks for.
+        what: &'static str,
     },
 }
 
@@ -87,11 +110,12 @@ pub fn read(rules: &Rules, config: &Value) -> Result<(Request, Vec<Notice>), Bad
     }
     let environment = environment(config);
     for variables in VARIABLES {
-        let vendors = |kind: &&String| kind.split('/').next() == Some(variables.vendor);
-        let kinds: Vec<String> = rules.environment.iter().filter(vendors).cloned().collect();
-        if let Some(kind) = kinds.first() {
-            request.read_environment(variables, kind, &kinds, &environment, &mut notices)?;
-        }
+        let is_vendors = |kind: &String| kind.split('/').next() == Some(variables.vendor);
+        let kinds = rules.environment.iter().filter(|kind| is_vendors(kind)).cloned().collect();
+        let named = rules.variables.iter().filter(|(_, kind)| is_vendors(kind)).cloned().collect();
+        let mut reader =
+            environment::Reader { variables, kinds, named, environment: &environment, notices: &mut notices };
+        reader.read(&mut request)?;
     }
     let mut met = std::collections::BTreeSet::new();
     request.devices.retain(|device| met.insert(device.clone()));
@@ -115,71 +139,6 @@ impl Request {
                 kinds.join(", ")
             )));
         }
-    }
-
-    fn read_environment(
-        &mut self,
-        variables: &Variables,
-        kind: &str,
-        kinds: &[String],
-        environment: &BTreeMap<&str, &str>,
-        notices: &mut Vec<Notice>,
-    ) -> Result<(), BadRequest> {
-        let name = variables.visible;
-        let value = environment.get(name).copied().unwrap_or_default();
-        let bad = |entry| BadRequest::Devices { name, entry };
-        let visible = visible(value, variables.ranges).map_err(bad)?;
-        let is_asked = visible != Visible::Nothing;
-        match visible {
-            Visible::Nothing => {}
-            Visible::Driver => self.drivers.push(kind.to_owned()),
-            Visible::Devices(devices) => {
-                for device in devices {
-                    let device = if device.contains('=') { device } else { format!("{kind}={device}") };
-                    self.add(device, kinds, name, notices);
-                }
-            }
-        }
-        if is_asked || self.devices.iter().any(|device| device.split('=').next() == Some(kind)) {
-            self.read_capabilities(variables, kind, environment, is_asked)?;
-            self.read_conditions(variables, environment);
-        }
-        Ok(())
-    }
-
-    /// Where the variable is not set, its default counts for who asks by variables, and for nobody else.
-    fn read_capabilities(
-        &mut self,
-        variables: &Variables,
-        kind: &str,
-        environment: &BTreeMap<&str, &str>,
-        is_asked: bool,
-    ) -> Result<(), BadRequest> {
-        let Some(name) = variables.capabilities else { return Ok(()) };
-        let value = match environment.get(name).copied().unwrap_or_default() {
-            "" if is_asked => variables.default_capabilities,
-            "" => return Ok(()),
-            value => value,
-        };
-        let bad = |word| BadRequest::Capability { name, word };
-        if let Some(read) = capabilities(value).map_err(bad)? {
-            self.capabilities.insert(kind.to_owned(), read);
-        }
-        Ok(())
-    }
-
-    fn read_conditions(&mut self, variables: &Variables, environment: &BTreeMap<&str, &str>) {
-        let off = environment.get(variables.disable_require).copied().unwrap_or_default();
-        let Some(prefix) =
-            variables.require.filter(|_| !matches!(off, "1" | "t" | "T" | "true" | "TRUE" | "True"))
-        else {
-            return;
-        };
-        // These are about files of one vendor's boards, not about the host.
-        let condition =
-            |name: &str| name.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with("JETPACK"));
-        let all = environment.iter().filter(|(name, _)| condition(name));
-        self.conditions.extend(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     }
 }
 

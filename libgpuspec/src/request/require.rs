@@ -5,8 +5,6 @@
 
 use std::cmp::Ordering;
 
-use crate::Notice;
-
 /// What is known of a property, or why nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -70,22 +68,19 @@ enum Verdict {
     Undecided(String),
 }
 
-/// Checks one variable; what was let pass without being known is told.
-pub fn check(name: &str, value: &str, facts: &Facts) -> Result<Vec<Notice>, Unmet> {
-    let (mut notices, mut undecided) = (Vec::new(), None);
-    let mut alternatives = value.split_whitespace().peekable();
+/// Checks one variable. A condition that cannot be decided is an error, unless an alternative is met.
+pub fn check(name: &str, value: &str, facts: &Facts) -> Result<(), Unmet> {
+    let has_factors = |alternative: &&str| alternative.split(',').any(|factor| !factor.is_empty());
+    let mut alternatives = value.split_whitespace().filter(has_factors).peekable();
     if alternatives.peek().is_none() {
-        return Ok(notices);
+        return Ok(());
     }
+    let mut undecided = None;
     for alternative in alternatives {
-        let mut odd = Vec::new();
-        match all(name, alternative, facts, &mut odd)? {
-            Verdict::Met => {
-                notices.extend(odd);
-                return Ok(notices);
-            }
+        match all(name, alternative, facts)? {
+            Verdict::Met => return Ok(()),
             Verdict::Unmet => {}
-            Verdict::Undecided(reason) => undecided = Some(reason),
+            Verdict::Undecided(reason) => drop(undecided.get_or_insert(reason)),
         }
     }
     let (name, value) = (name.to_owned(), value.to_owned());
@@ -95,10 +90,11 @@ pub fn check(name: &str, value: &str, facts: &Facts) -> Result<Vec<Notice>, Unme
     })
 }
 
-fn all(name: &str, alternative: &str, facts: &Facts, notices: &mut Vec<Notice>) -> Result<Verdict, Unmet> {
+/// One factor that is not met decides against the alternative, whatever the others are.
+fn all(name: &str, alternative: &str, facts: &Facts) -> Result<Verdict, Unmet> {
     let mut verdict = Verdict::Met;
     for factor in alternative.split(',').filter(|factor| !factor.is_empty()) {
-        match one(name, factor, facts, notices)? {
+        match one(name, factor, facts)? {
             Verdict::Met => {}
             Verdict::Unmet => verdict = Verdict::Unmet,
             Verdict::Undecided(reason) if matches!(verdict, Verdict::Met) => {
@@ -110,7 +106,7 @@ fn all(name: &str, alternative: &str, facts: &Facts, notices: &mut Vec<Notice>) 
     Ok(verdict)
 }
 
-/// Operators, those of two letters first, with the orders that they accept.
+/// Operators with the orders that they accept.
 const OPERATORS: [(&str, &[Ordering]); 6] = [
     ("!=", &[Ordering::Less, Ordering::Greater]),
     ("<=", &[Ordering::Less, Ordering::Equal]),
@@ -120,26 +116,34 @@ const OPERATORS: [(&str, &[Ordering]); 6] = [
     (">", &[Ordering::Greater]),
 ];
 
-fn one(name: &str, factor: &str, facts: &Facts, notices: &mut Vec<Notice>) -> Result<Verdict, Unmet> {
+/// The property, the orders that its operator accepts, and the value.
+fn parts(factor: &str) -> Option<(&str, &'static [Ordering], &str)> {
+    let is_sign = |character: char| "<>=!".contains(character);
+    let start = factor.find(is_sign)?;
+    let (property, rest) = factor.split_at_checked(start)?;
+    let value = rest.trim_start_matches(is_sign);
+    let sign = rest.strip_suffix(value)?;
+    let (_, accepted) = OPERATORS.iter().find(|(known, _)| *known == sign)?;
+    (!property.is_empty() && !value.is_empty()).then_some((property, *accepted, value))
+}
+
+fn one(name: &str, factor: &str, facts: &Facts) -> Result<Verdict, Unmet> {
     let grammar = || Unmet::Grammar { name: name.to_owned(), factor: factor.to_owned() };
-    let found = OPERATORS.iter().find_map(|(sign, accepted)| {
-        let (property, value) = factor.split_once(sign)?;
-        Some((property, *accepted, value))
-    });
-    let (property, accepted, value) = found.ok_or_else(grammar)?;
-    let fact = match property {
+    let (property, accepted, value) = parts(factor).ok_or_else(grammar)?;
+    let fact = match property.to_ascii_lowercase().as_str() {
         "driver" => &facts.driver,
         "cuda" => &facts.cuda,
         "arch" => &facts.arch,
-        "brand" => return Ok(brand(name, factor, accepted, value, facts, notices)),
+        "brand" => return brand(accepted, value, facts).ok_or_else(grammar),
         _ => {
-            notices.push(Notice(format!("{name}: `{factor}` is about nothing known here; taken as met")));
-            return Ok(Verdict::Met);
+            return Ok(Verdict::Undecided(format!(
+                "`{property}` is an unknown property; known are cuda, driver, arch and brand"
+            )));
         }
     };
     let wanted = version(value).ok_or_else(grammar)?;
     Ok(match fact {
-        Fact::Unknown(reason) => Verdict::Undecided(reason.clone()),
+        Fact::Unknown(reason) => Verdict::Undecided(format!("{property} is unknown: {reason}")),
         Fact::AtLeast(least) => match version(least) {
             // Whatever it is, it is not older than this.
             Some(least)
@@ -156,23 +160,22 @@ fn one(name: &str, factor: &str, facts: &Facts, notices: &mut Vec<Notice>) -> Re
     })
 }
 
-fn brand(
-    name: &str,
-    factor: &str,
-    accepted: &[Ordering],
-    wanted: &str,
-    facts: &Facts,
-    notices: &mut Vec<Notice>,
-) -> Verdict {
-    let equal = accepted.contains(&Ordering::Equal);
-    match &facts.brand {
-        Fact::Values(brands) if brands.iter().all(|brand| (brand == wanted) == equal) => Verdict::Met,
-        Fact::Values(_) => Verdict::Unmet,
-        Fact::Unknown(reason) | Fact::AtLeast(reason) => {
-            notices.push(Notice(format!("{name}: `{factor}` is taken as met: {reason}")));
+/// Brands are equal or not; `None` for an operator that orders them.
+fn brand(accepted: &[Ordering], wanted: &str, facts: &Facts) -> Option<Verdict> {
+    let equal = match accepted {
+        [Ordering::Equal] => true,
+        [Ordering::Less, Ordering::Greater] => false,
+        _ => return None,
+    };
+    Some(match &facts.brand {
+        Fact::Values(brands) if brands.iter().all(|brand| brand.eq_ignore_ascii_case(wanted) == equal) => {
             Verdict::Met
         }
-    }
+        Fact::Values(_) => Verdict::Unmet,
+        Fact::Unknown(reason) | Fact::AtLeast(reason) => {
+            Verdict::Undecided(format!("brand is unknown: {reason}"))
+        }
+    })
 }
 
 /// A version's numbers, without zeros at the end; `None` for what is no version.
@@ -221,7 +224,7 @@ mod tests {
 
     fn verdict(value: &str, facts: &Facts) -> String {
         match check("R", value, facts) {
-            Ok(notices) => format!("met, {} notices", notices.len()),
+            Ok(()) => "met".to_owned(),
             Err(Unmet::Unmet { .. }) => "unmet".to_owned(),
             Err(Unmet::Undecided { reason, .. }) => format!("undecided: {reason}"),
             Err(Unmet::Grammar { factor, .. }) => format!("grammar: {factor}"),
@@ -231,24 +234,34 @@ mod tests {
     #[test]
     fn conditions_are_alternatives_of_factors() {
         for (value, expected) in [
-            ("", "met, 0 notices"),
-            ("cuda>=12.4", "met, 0 notices"),
+            ("", "met"),
+            ("cuda>=12.4", "met"),
             ("cuda>=12.5", "unmet"),
             ("cuda>99.0", "unmet"),
-            ("cuda>=12.5 driver>=550", "met, 0 notices"),
+            ("cuda>=12.5 driver>=550", "met"),
             ("cuda>=12.4,driver<550", "unmet"),
-            ("driver>=550.163,driver<551", "met, 0 notices"),
-            ("driver=550.163.1", "met, 0 notices"),
+            ("driver>=550.163,driver<551", "met"),
+            ("driver=550.163.1", "met"),
             ("driver!=550.163.1", "unmet"),
-            ("driver<=550.163.01.0", "met, 0 notices"),
-            ("arch>=8.6", "met, 0 notices"),
+            ("driver<=550.163.01.0", "met"),
+            ("arch>=8.6", "met"),
             ("arch>=9.0", "unmet"),
-            ("brand=tesla,driver>=470", "met, 0 notices"),
+            ("brand=tesla,driver>=470", "met"),
             ("brand=geforce", "unmet"),
-            ("brand!=geforce", "met, 0 notices"),
-            ("weather=fine", "met, 1 notices"),
+            ("brand!=geforce", "met"),
+            ("Cuda>=12.4,BRAND=Tesla", "met"),
+            (" , ", "met"),
+            ("cuda>=99 ,", "unmet"),
+            ("cuda>=99,,brand=tesla", "unmet"),
             ("cuda", "grammar: cuda"),
             ("cuda>=new", "grammar: cuda>=new"),
+            ("cuda>=", "grammar: cuda>="),
+            (">=12", "grammar: >=12"),
+            ("cuda==12.4", "grammar: cuda==12.4"),
+            ("cuda=>12.4", "grammar: cuda=>12.4"),
+            ("cuda!12.4", "grammar: cuda!12.4"),
+            ("cuda~12.4", "grammar: cuda~12.4"),
+            ("brand>tesla", "grammar: brand>tesla"),
         ] {
             assert_eq!(verdict(value, &facts()), expected, "{value}");
         }
@@ -259,11 +272,14 @@ mod tests {
         let unknown = Fact::Unknown("why".to_owned());
         let facts = Facts { cuda: unknown.clone(), brand: unknown, ..facts() };
         for (value, expected) in [
-            ("cuda>=1.0", "undecided: why"),
-            ("cuda>=1.0 driver>=550", "met, 0 notices"),
+            ("cuda>=1.0", "undecided: cuda is unknown: why"),
+            ("cuda!=1.0", "undecided: cuda is unknown: why"),
+            ("cuda>=1.0 driver>=550", "met"),
             ("cuda>=1.0,driver>=600", "unmet"),
-            ("cuda>=1.0 driver>=600", "undecided: why"),
-            ("brand=tesla", "met, 1 notices"),
+            ("cuda>=1.0 driver>=600", "undecided: cuda is unknown: why"),
+            ("brand=tesla", "undecided: brand is unknown: why"),
+            ("brand!=tesla", "undecided: brand is unknown: why"),
+            ("brand=tesla cuda>=1.0", "undecided: brand is unknown: why"),
             ("brand=tesla,driver>=600", "unmet"),
         ] {
             assert_eq!(verdict(value, &facts), expected, "{value}");
@@ -271,12 +287,33 @@ mod tests {
     }
 
     #[test]
+    fn r_an_unknown_property_fails_the_condition() {
+        let unknown = "undecided: `foo` is an unknown property; known are cuda, driver, arch and brand";
+        for (value, expected) in [
+            ("foo=bar", unknown),
+            ("foo!=bar", unknown),
+            ("foo>=1", unknown),
+            ("cuda>=99 foo=bar", unknown),
+            ("foo=bar cuda>=99", unknown),
+            ("cuda>=12.4,foo=bar", unknown),
+            ("foo=bar,cuda>=12.4", unknown),
+            // What is known decides these.
+            ("cuda>=12.4 foo=bar", "met"),
+            ("foo=bar cuda>=12.4", "met"),
+            ("cuda>=99,foo=bar", "unmet"),
+            ("foo=bar,cuda>=99", "unmet"),
+        ] {
+            assert_eq!(verdict(value, &facts()), expected, "{value}");
+        }
+    }
+
+    #[test]
     fn of_a_version_of_which_only_the_least_is_known_more_is_not_claimed() {
         let facts = Facts { cuda: Fact::AtLeast("13.1".to_owned()), ..facts() };
         for (value, expected) in [
-            ("cuda>=13.1", "met, 0 notices"),
-            ("cuda>13.0", "met, 0 notices"),
-            ("cuda!=13.0", "met, 0 notices"),
+            ("cuda>=13.1", "met"),
+            ("cuda>13.0", "met"),
+            ("cuda!=13.0", "met"),
             ("cuda>=13.2", "undecided: cuda is 13.1 or newer"),
             ("cuda=13.1", "undecided: cuda is 13.1 or newer"),
             ("cuda<=13.1", "undecided: cuda is 13.1 or newer"),

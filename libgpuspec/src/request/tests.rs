@@ -6,7 +6,12 @@ const GPU: &str = "nvidia.com/gpu";
 
 fn rules(devices: &[&str], annotations: &[&str], environment: &[&str]) -> Rules {
     let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-    Rules { devices: owned(devices), annotations: owned(annotations), environment: owned(environment) }
+    Rules {
+        devices: owned(devices),
+        annotations: owned(annotations),
+        environment: owned(environment),
+        variables: Vec::new(),
+    }
 }
 
 fn config() -> Value {
@@ -98,5 +103,89 @@ fn configs_of_odd_shape_ask_for_nothing() {
         [json!(null), json!({"process": 1, "annotations": []}), json!({"process": {"env": [1, "x", {}]}})]
     {
         assert_eq!(read(&rules(&[], &[GPU], &[GPU]), &config).unwrap(), (Request::default(), Vec::new()));
+    }
+}
+
+/// What a container with one GPU and this variable comes to.
+fn with(variable: &str) -> Result<(Request, Vec<Notice>), BadRequest> {
+    read(&rules(&[], &[], &[GPU]), &json!({"process": {"env": ["NVIDIA_VISIBLE_DEVICES=0", variable]}}))
+}
+
+#[test]
+fn r_a_cuda_version_alone_is_a_condition() {
+    for (value, expected) in
+        [("99.6", "99.6"), ("12.4.1", "12.4"), ("v11.8.0", "11.8"), ("9.0.176-1", "9.0"), ("12", "12.0")]
+    {
+        let conditions = with(&format!("CUDA_VERSION={value}")).unwrap().0.conditions;
+        assert_eq!(conditions, [("CUDA_VERSION".to_owned(), format!("cuda>={expected}"))], "{value}");
+    }
+    assert_eq!(with("CUDA_VERSION=").unwrap().0.conditions, []);
+    for value in ["latest", "12.x", "12 driver>=1", ".", "99999999999.1"] {
+        let error = with(&format!("CUDA_VERSION={value}")).unwrap_err();
+        assert_eq!(error.to_string(), format!("CUDA_VERSION: `{value}` is not a version"));
+    }
+    let env = |variables: &[&str]| {
+        let config = json!({"process": {"env": variables}});
+        read(&rules(&[], &[], &[GPU]), &config).unwrap().0
+    };
+    let both = env(&["NVIDIA_VISIBLE_DEVICES=0", "CUDA_VERSION=99.6", "NVIDIA_REQUIRE_CUDA=cuda>=12.4"]);
+    assert_eq!(both.conditions, [("NVIDIA_REQUIRE_CUDA".to_owned(), "cuda>=12.4".to_owned())]);
+    let off = env(&["NVIDIA_VISIBLE_DEVICES=0", "CUDA_VERSION=latest", "NVIDIA_DISABLE_REQUIRE=1"]);
+    assert_eq!(off.conditions, []);
+    assert_eq!(env(&["CUDA_VERSION=99.6"]), Request::default(), "it asks for no device");
+}
+
+#[test]
+fn r_what_cannot_be_given_is_refused_by_name() {
+    for name in ["NVIDIA_MIG_CONFIG_DEVICES", "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS"] {
+        for value in ["all", "0"] {
+            let error = with(&format!("{name}={value}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name}={value}: asks for ")), "{error}");
+        }
+        assert_eq!(with(&format!("{name}=void")).unwrap().1, []);
+    }
+    for name in ["NVIDIA_GDS", "NVIDIA_GDRCOPY", "NVIDIA_MOFED", "NVIDIA_NVSWITCH"] {
+        let error = with(&format!("{name}=enabled")).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{name}=enabled: asks for ")), "{error}");
+        assert_eq!(with(&format!("{name}=")).unwrap().1, []);
+        let notices = with(&format!("{name}=yes")).unwrap().1;
+        assert_eq!(notices, [Notice(format!("{name}=yes: ignored; only `enabled` has a meaning"))]);
+    }
+    // Without a device nothing is asked for.
+    let bare = json!({"process": {"env": ["NVIDIA_GDS=enabled"]}});
+    assert_eq!(read(&rules(&[], &[], &[GPU]), &bare).unwrap(), (Request::default(), Vec::new()));
+}
+
+#[test]
+fn r_a_variable_of_the_callers_choice_names_devices() {
+    let variables = vec![("DOCKER_RESOURCE_GPU".to_owned(), GPU.to_owned())];
+    let both = json!({"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all", "DOCKER_RESOURCE_GPU=GPU-1,GPU-2"]}});
+    for environment in [vec![], vec![GPU.to_owned()]] {
+        let rules = Rules { environment, variables: variables.clone(), ..Rules::default() };
+        let (request, notices) = read(&rules, &both).unwrap();
+        assert_eq!(request.devices, ["nvidia.com/gpu=GPU-1", "nvidia.com/gpu=GPU-2"]);
+        assert_eq!(request.capabilities.get(GPU), capabilities("utility,compute").unwrap().as_ref());
+        let ignored = "NVIDIA_VISIBLE_DEVICES: ignored, since DOCKER_RESOURCE_GPU names the devices";
+        assert_eq!(notices, [Notice(ignored.to_owned())]);
+    }
+    let rules = Rules { variables, ..Rules::default() };
+    let other = json!({"process": {"env": ["DOCKER_RESOURCE_GPU=evil.com/disk=0"]}});
+    let (request, notices) = read(&rules, &other).unwrap();
+    assert_eq!((request.devices.len(), notices.len()), (0, 1));
+    let own = json!({"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}});
+    assert_eq!(read(&rules, &own).unwrap().0, Request::default());
+    let wrong = json!({"process": {"env": ["DOCKER_RESOURCE_GPU=a b"]}});
+    assert_eq!(read(&rules, &wrong).unwrap_err().to_string(), "DOCKER_RESOURCE_GPU: `a b` is no device");
+}
+
+#[test]
+fn r_a_list_of_capabilities_without_a_word_is_the_default() {
+    for value in [" ", ",", ", ,"] {
+        let request = with(&format!("NVIDIA_DRIVER_CAPABILITIES={value}")).unwrap().0;
+        assert_eq!(
+            request.capabilities.get(GPU),
+            capabilities("utility,compute").unwrap().as_ref(),
+            "{value:?}"
+        );
     }
 }

@@ -30,15 +30,21 @@ pub fn visible(value: &str, ranges: bool) -> Result<Visible, String> {
                 devices.extend((first..=last).map(|index| index.to_string()));
             }
             Some(_) => return Err(entry.to_owned()),
+            // Either word leaves no room for a device.
+            None if matches!(entry, "none" | "void") => return Err(value.to_owned()),
             None if entry.parse::<QualifiedName>().is_ok() || check_device(entry).is_ok() => {
                 devices.push(entry.to_owned());
             }
             None => return Err(entry.to_owned()),
         }
     }
-    // Beside all, one of them would come twice.
+    if devices.is_empty() {
+        return Err(value.to_owned());
+    }
+    // With all, each of them would come twice; a qualified name can be of another kind.
     if devices.iter().any(|device| device == "all") {
-        devices = vec!["all".to_owned()];
+        devices.retain(|device| device == "all" || device.contains('='));
+        devices.dedup();
     }
     Ok(Visible::Devices(devices))
 }
@@ -67,6 +73,16 @@ mod tests {
             ("0", devices(&["0"])),
             ("1, 0,", devices(&["1", "0"])),
             ("0,all", devices(&["all"])),
+            ("all,nvidia.com/mig=0", devices(&["all", "nvidia.com/mig=0"])),
+            ("all,all", devices(&["all"])),
+            ("0,,1", devices(&["0", "1"])),
+            ("all,none", Err("all,none".to_owned())),
+            ("none,0", Err("none,0".to_owned())),
+            ("0,void", Err("0,void".to_owned())),
+            ("none,", Err("none,".to_owned())),
+            (",", Err(",".to_owned())),
+            (" , ", Err(" , ".to_owned())),
+            ("NONE", devices(&["NONE"])),
             (
                 "GPU-9221d5d1-b60b-a624-bf14-0a1819cfda3b,1:0",
                 devices(&["GPU-9221d5d1-b60b-a624-bf14-0a1819cfda3b", "1:0"]),

@@ -17,6 +17,29 @@ pub struct Variables {
     pub require: Option<&'static str>,
     /// The variable that turns these conditions off.
     pub disable_require: &'static str,
+    /// The variable with a CUDA version, and the one whose condition counts instead.
+    pub version: Option<(&'static str, &'static str)>,
+    /// Variables that ask for more than GPUs.
+    pub more: &'static [More],
+}
+
+/// A variable that asks for something that no spec of cdi-gen has.
+#[derive(Debug)]
+pub struct More {
+    /// The variable.
+    pub name: &'static str,
+    /// The one value that asks for it; `None` where every value does.
+    pub word: Option<&'static str>,
+    /// What it asks for.
+    pub what: &'static str,
+}
+
+const fn enabled(name: &'static str, what: &'static str) -> More {
+    More { name, word: Some("enabled"), what }
+}
+
+const fn any(name: &'static str, what: &'static str) -> More {
+    More { name, word: None, what }
 }
 
 /// All vendors that have such variables.
@@ -29,6 +52,16 @@ pub static VARIABLES: &[Variables] = &[
         default_capabilities: "utility,compute",
         require: Some("NVIDIA_REQUIRE_"),
         disable_require: "NVIDIA_DISABLE_REQUIRE",
+        version: Some(("CUDA_VERSION", "NVIDIA_REQUIRE_CUDA")),
+        more: &[
+            any("NVIDIA_MIG_CONFIG_DEVICES", "the right to configure MIG"),
+            any("NVIDIA_MIG_MONITOR_DEVICES", "the right to monitor MIG"),
+            any("NVIDIA_IMEX_CHANNELS", "nodes of IMEX channels"),
+            enabled("NVIDIA_GDS", "nodes of GPUDirect Storage"),
+            enabled("NVIDIA_GDRCOPY", "the node of GDRCopy"),
+            enabled("NVIDIA_MOFED", "nodes of InfiniBand"),
+            enabled("NVIDIA_NVSWITCH", "nodes of NVSwitches"),
+        ],
     },
     Variables {
         vendor: "amd.com",
@@ -38,5 +71,7 @@ pub static VARIABLES: &[Variables] = &[
         default_capabilities: "",
         require: None,
         disable_require: "",
+        version: None,
+        more: &[],
     },
 ];

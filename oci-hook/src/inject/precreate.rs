@@ -51,7 +51,7 @@ pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
 pub(crate) fn edits(entry: &Entry, request: &Request, report: &Report) -> Result<ContainerEdits, Failure> {
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
     if !request.conditions.is_empty() {
-        check(request, &host(entry).map_err(machine)?, report)?;
+        check(request, &host(entry).map_err(machine)?)?;
     }
     let root = Root::open("/".into()).map_err(machine)?;
     let host = Root::open("/".into()).map_err(machine)?;
@@ -69,11 +69,10 @@ fn host(entry: &Entry) -> libgpuspec::Result<Host> {
     Ok(Host { driver, dev, proc: Root::open(&entry.proc_root)?, sys: Root::open(&entry.sys_root)? })
 }
 
-fn check(request: &Request, host: &Host, report: &Report) -> Result<(), Failure> {
+fn check(request: &Request, host: &Host) -> Result<(), Failure> {
     let facts = request::facts(&NVIDIA, host);
     for (name, value) in &request.conditions {
-        let told = request::check(name, value, &facts);
-        report.tell(&told.map_err(|error| Failure::new(Class::Condition, &error))?);
+        request::check(name, value, &facts).map_err(|error| Failure::new(Class::Condition, &error))?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ const KINDS: [&str; 3] = ["nvidia.com/gpu", "amd.com/gpu", "v.com/c"];
 fuzz_target!(|bytes: &[u8]| {
     let Some(mut config) = serde_json::from_slice(bytes).ok().or_else(|| of_lines(bytes)) else { return };
     let kinds: Vec<String> = KINDS.map(str::to_owned).to_vec();
-    let rules = Rules { devices: Vec::new(), annotations: kinds.clone(), environment: kinds };
+    let rules = Rules { devices: Vec::new(), annotations: kinds.clone(), environment: kinds, ..Rules::default() };
     if let Ok((request, _)) = request::read(&rules, &config) {
         for device in &request.devices {
             let name: QualifiedName = device.parse().expect("a device");

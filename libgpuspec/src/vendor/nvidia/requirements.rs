@@ -89,10 +89,19 @@ const BRANDS: &[(&str, &str)] = &[
     ("RTX", "nvidiartx"),
 ];
 
+/// Letters before the number of data centre products since 2020 (A100, L40S, GH200), whose brand is `nvidia`.
+const DATA_CENTRE: &[&str] = &["A", "B", "GB", "GH", "H", "L"];
+
 /// The brand of a model, in the words of conditions.
 pub fn brand(model: &str) -> Option<&'static str> {
-    let model = model.strip_prefix("NVIDIA ").unwrap_or(model);
-    BRANDS.iter().find(|(begin, _)| model.starts_with(begin)).map(|(_, brand)| *brand)
+    let short = model.strip_prefix("NVIDIA ").unwrap_or(model);
+    let known = BRANDS.iter().find(|(begin, _)| short.starts_with(begin)).map(|(_, brand)| *brand);
+    known.or_else(|| (short != model && is_data_centre(short)).then_some("nvidia"))
+}
+
+fn is_data_centre(model: &str) -> bool {
+    let start = model.find(|character: char| character.is_ascii_digit()).unwrap_or_default();
+    model.split_at_checked(start).is_some_and(|(letters, _)| DATA_CENTRE.contains(&letters))
 }
 
 #[cfg(test)]
@@ -143,7 +152,16 @@ mod tests {
             ("NVIDIA GeForce RTX 4090", Some("geforcertx")),
             ("GeForce GTX 1080", Some("geforce")),
             ("Tesla T4", Some("tesla")),
-            ("NVIDIA A10", None),
+            ("NVIDIA A10", Some("nvidia")),
+            ("NVIDIA A100-SXM4-80GB", Some("nvidia")),
+            ("NVIDIA H100 80GB HBM3", Some("nvidia")),
+            ("NVIDIA L40S", Some("nvidia")),
+            ("NVIDIA GH200 480GB", Some("nvidia")),
+            ("NVIDIA CMP 170HX", None),
+            ("NVIDIA Graphics Device", None),
+            ("A10", None),
+            ("NVIDIA 9000", None),
+            ("", None),
         ] {
             assert_eq!(brand(model), expected, "{model}");
         }
