@@ -33,6 +33,7 @@ impl Reader<'_> {
         if asked.is_empty() && !is_given {
             return Ok(());
         }
+        kinds.sort();
         kinds.dedup();
         for kind in &kinds {
             self.capabilities(request, kind, asked.contains(kind))?;
@@ -47,7 +48,7 @@ impl Reader<'_> {
         let own = self.variables.visible;
         let mut first = None;
         for (name, kind) in std::mem::take(&mut self.named) {
-            if self.ask(request, &name, &[kind.clone()])? {
+            if self.ask(request, &name, std::slice::from_ref(&kind))? {
                 first.get_or_insert(name);
                 asked.push(kind);
             }
