@@ -268,7 +268,7 @@ fn arguments_need_nothing_made() {
 #[test]
 fn runtime_m1_a_machine_is_made_from_a_template() {
     let Some(place) = Place::new() else { return };
-    let libraries = "--overlay-ro=+/lib/x86_64-linux-gnu:";
+    let libraries = "/farm/0:/lib/x86_64-linux-gnu\n";
     for root in [
         "--template=HERE/m -D HERE/new",
         "--template HERE/m --directory=HERE/new",
