@@ -11,6 +11,9 @@ use crate::cdi::{ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice, N
 #[cfg(feature = "oci")]
 pub use typed::inject_spec;
 
+/// Most edits of one sort; a driver's have 150. Each is held against all that are there, as the rules demand.
+const MAX_EDITS: usize = 4096;
+
 /// Why edits could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
@@ -24,6 +27,14 @@ pub enum InjectError {
         path: String,
         /// What ought to be there.
         expected: &'static str,
+    },
+    /// There are more edits than any device needs.
+    #[error("{count} {what} to add; at most {MAX_EDITS} are allowed")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
     },
     /// The runtime types cannot hold the result.
     #[error("the config does not fit the runtime specification's types")]
@@ -46,6 +57,7 @@ pub enum InjectError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn inject(config: &mut Value, edits: &ContainerEdits, host: &Root) -> Result<(), InjectError> {
+    limit(edits)?;
     let nodes = fill(&edits.device_nodes, host)?;
     check(config, edits, &nodes)?;
     env(config, &edits.env)?;
@@ -55,6 +67,19 @@ pub fn inject(config: &mut Value, edits: &ContainerEdits, host: &Root) -> Result
     hooks(config, &edits.hooks)?;
     intel_rdt(config, edits.intel_rdt.as_ref())?;
     additional_gids(config, &edits.additional_gids)
+}
+
+fn limit(edits: &ContainerEdits) -> Result<(), InjectError> {
+    let counts = [
+        ("variables", edits.env.len()),
+        ("device nodes", edits.device_nodes.len()),
+        ("mounts", edits.mounts.len()),
+        ("groups", edits.additional_gids.len()),
+    ];
+    match counts.into_iter().find(|(_, count)| *count > MAX_EDITS) {
+        Some((what, count)) => Err(InjectError::TooMany { what, count }),
+        None => Ok(()),
+    }
 }
 
 /// Whether every place that the edits touch is what it ought to be: from here on nothing can fail.

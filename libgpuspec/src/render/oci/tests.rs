@@ -346,3 +346,16 @@ fn the_runtime_types_get_the_same_edits() {
     let made = serde_json::to_value(&empty).unwrap();
     assert_eq!(made, json!({"ociVersion": "1.0.2", "process": process}));
 }
+
+/// H5: the edits of one device are held against each other, so there is a limit to them.
+#[test]
+fn h5_too_many_edits_are_refused() {
+    let edits = |count: usize| ContainerEdits {
+        env: (0..count).map(|index| format!("A{index}=B")).collect(),
+        ..ContainerEdits::default()
+    };
+    let inject = |count| inject(&mut json!({}), &edits(count), &Root::open("/".into()).unwrap());
+    assert!(inject(100).is_ok());
+    let refused = inject(100_000).unwrap_err().to_string();
+    assert_eq!(refused, "100000 variables to add; at most 4096 are allowed");
+}
