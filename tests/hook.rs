@@ -11,6 +11,8 @@ mod caches;
 mod container;
 #[path = "support/elf.rs"]
 mod elf;
+#[path = "hook/exchanged.rs"]
+mod exchanged;
 #[path = "hook/images.rs"]
 mod images;
 #[path = "hook/loader.rs"]

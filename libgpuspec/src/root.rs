@@ -18,6 +18,7 @@ mod proc;
 mod times;
 mod trusted;
 mod view;
+mod walk;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub use times::{Attributes, Times};
 pub use trusted::is_run_time;
 pub(crate) use view::Views;
 pub use view::view;
+pub(crate) use walk::Walk;
 pub use watch::{Changes, Stamp, Watch};
 
 /// Most entries of one directory, more being an error; ten times the largest library directory seen.
@@ -251,8 +253,11 @@ impl Root {
             |source: io::Error| Error::Io { path: path.to_owned(), action: "opening it as a root", source };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path.as_std_path(), flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-        let (path, absolute) = (path.to_owned(), OnceLock::new());
-        Ok(Root { inner: fd, path, recorded: None, absolute, mounts: ResolveFlags::empty() })
+        Ok(Root::new(fd, path.to_owned()))
+    }
+
+    fn new(inner: OwnedFd, path: Utf8PathBuf) -> Root {
+        Root { inner, path, recorded: None, absolute: OnceLock::new(), mounts: ResolveFlags::empty() }
     }
 
     /// The same tree with device nodes known from a record instead of from disk: a captured host,

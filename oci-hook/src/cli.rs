@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand};
+use libgpuspec::apply::container::PlainRoot;
 use libgpuspec::apply::{CudaCompat, DeviceFiles, Libraries, Link, OptionalMount, Profile, Request, Step};
 
 use crate::peer;
@@ -58,6 +59,24 @@ struct CreateContainer {
     /// Fail where this step was not done: optional-mounts, links, device-links, loader, cuda-compat, device-files, profile
     #[arg(long, value_name = "STEP")]
     require: Vec<Step>,
+    #[command(flatten)]
+    root: Root,
+}
+
+/// What is said of the container's root.
+#[derive(Debug, Args)]
+pub(crate) struct Root {
+    /// Take a root that is not a mount point, or that others than root can exchange: for trees that no runtime has
+    /// prepared
+    #[arg(long)]
+    allow_plain_root: bool,
+}
+
+impl Root {
+    /// Whether it may be a plain directory.
+    pub(crate) fn plain(&self) -> PlainRoot {
+        if self.allow_plain_root { PlainRoot::Allowed } else { PlainRoot::Refused }
+    }
 }
 
 /// What to do.
@@ -80,6 +99,8 @@ pub struct Job {
     pub required: Vec<Step>,
     /// A file with the state, absolute; standard input where there is none.
     pub state: Option<String>,
+    /// Whether the container's root may be a plain directory.
+    pub plain: PlainRoot,
 }
 
 /// Reads the command line; a usage error ends the process with status 2.
@@ -97,8 +118,8 @@ pub(crate) fn parse_words(arguments: impl Iterator<Item = OsString>) -> Result<C
     }
     Ok(match Cli::try_parse_from(words)?.hook {
         Hook::CreateContainer(typed) => {
-            let required = typed.require.clone();
-            Command::Apply(Box::new(Job { request: typed.request(), required, state: None }))
+            let (required, plain) = (typed.require.clone(), typed.root.plain());
+            Command::Apply(Box::new(Job { request: typed.request(), required, state: None, plain }))
         }
         Hook::Unknown(words) => {
             let name = words.first().map(|name| name.to_string_lossy().into_owned());

@@ -1,4 +1,5 @@
-//! System calls that no crate makes without unsafe code: close_range(2), signal(2), and bpf(2) for device programs.
+//! System calls that no crate makes without unsafe code: close_range(2), signal(2), alarm(2), fork(2), and bpf(2) for
+//! device programs.
 //!
 //! The one room of unsafe code. A descriptor that nobody here opened has no safe owner to close it, signals have no
 //! safe interface, and bpf(2) takes pointers inside structures: here always to slices that outlive the call, with their
@@ -21,6 +22,41 @@ pub fn close_inherited() {
 pub fn ignore_file_size_signal() {
     // SAFETY: a disposition that runs no code of ours is set for a signal that nothing else here handles.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Has the kernel end this process by SIGALRM after so many seconds; 0 cancels that.
+///
+/// It ends a process that waits for a file system too, as long as the wait can be killed.
+pub fn end_after(seconds: u32) {
+    // SAFETY: the set is initialised before it is read, and lives until after the calls. A signal's default action
+    // runs no code of this process.
+    unsafe {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGALRM);
+        libc::signal(libc::SIGALRM, libc::SIG_DFL);
+        libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::alarm(seconds);
+    }
+}
+
+/// Which of the two processes goes on after [`fork`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The new one.
+    Child,
+    /// The one that was there, and the other's number.
+    Parent(i32),
+}
+
+/// A second process like this one, which must have one thread (fork(2)).
+pub fn fork() -> io::Result<Forked> {
+    // SAFETY: the caller has one thread, so no lock of another one stays held in the child.
+    match unsafe { libc::fork() } {
+        0 => Ok(Forked::Child),
+        pid if pid > 0 => Ok(Forked::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// One instruction of a program (struct bpf_insn of linux/bpf.h).

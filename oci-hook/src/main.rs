@@ -11,11 +11,11 @@ mod sealed;
 use std::process::ExitCode;
 
 use camino::Utf8Path;
-use libgpuspec::apply::{self, container};
+use libgpuspec::apply::{self, Step, Undone, container};
 use libgpuspec::{Error, Notice, Root};
 use oci_hook::cli::{self, Command, Job};
 use oci_hook::report::{Priority, Report};
-use oci_hook::sandbox::{self, Lost};
+use oci_hook::sandbox::{self, DEADLINE, Lost};
 use oci_hook::{contract, kernel, stdin};
 
 /// One exit status a class of failure: a runtime that drops our words still reports the number.
@@ -46,13 +46,13 @@ fn main() -> ExitCode {
         say(Priority::Warning, &format!("no sealed copy of this program, going on without: {error}"));
     }
     match cli::parse() {
-        Command::Apply(job) => match run(*job) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err((failure, notice)) => {
-                say(Priority::Error, &notice.0);
-                ExitCode::from(failure as u8)
+        // All of it, for the first look at the state or the root can wait for a file system already.
+        Command::Apply(job) => {
+            match sandbox::timed(DEADLINE, move || run(*job)).unwrap_or_else(|lost| Err(failure(&lost))) {
+                Ok(done) => finish(&done),
+                Err(failure) => fail(&failure),
             }
-        },
+        }
         Command::Nothing => ExitCode::SUCCESS,
         Command::Unknown(name) => {
             // A spec made by a newer cdi-gen must not keep containers from starting.
@@ -67,25 +67,41 @@ fn say(priority: Priority, text: &str) {
     Report::open("oci-hook").say(priority, text);
 }
 
-fn run(job: Job) -> Result<(), (Failure, Notice)> {
-    let Job { request, required, state } = job;
+/// What was not done in the container, and what must be.
+struct Done {
+    undone: Vec<Undone>,
+    required: Vec<Step>,
+}
+
+fn run(job: Job) -> Result<Done, (Failure, Notice)> {
+    let Job { request, required, state, plain } = job;
     let failed = |failure: Failure| move |error: Error| (failure, error.into());
     let bytes = read_state(state.as_deref()).map_err(failed(Failure::State))?;
     let state = container::State::parse(&bytes).map_err(failed(Failure::State))?;
-    let path = state.root().map_err(failed(Failure::Config))?;
-    let root = container::open(&path).map_err(failed(Failure::Root))?;
+    let place = state.place().map_err(failed(Failure::Config))?;
+    let root = place.open(plain).map_err(failed(Failure::Root))?;
     let mut undone = apply::mount(&root, &request);
-    undone.extend(sandbox::run(root, move |root| apply::edit(root, &request)).map_err(|error| lost(&error))?);
-    for one in &undone {
+    let edited = sandbox::here(&root, |root| apply::edit(root, &request));
+    undone.extend(edited.map_err(|lost| failure(&lost))?);
+    Ok(Done { undone, required })
+}
+
+fn finish(done: &Done) -> ExitCode {
+    for one in &done.undone {
         say(Priority::Warning, &one.notice.0);
     }
-    match undone.into_iter().find(|one| required.contains(&one.step)) {
-        None => Ok(()),
-        Some(one) => Err((Failure::Required, Notice(format!("required, and not done: {}", one.notice)))),
+    match done.undone.iter().find(|one| done.required.contains(&one.step)) {
+        None => ExitCode::SUCCESS,
+        Some(one) => fail(&(Failure::Required, Notice(format!("required, and not done: {}", one.notice)))),
     }
 }
 
-fn lost(lost: &Lost) -> (Failure, Notice) {
+fn fail((failure, notice): &(Failure, Notice)) -> ExitCode {
+    say(Priority::Error, &notice.0);
+    ExitCode::from(*failure as u8)
+}
+
+fn failure(lost: &Lost) -> (Failure, Notice) {
     let failure = match lost {
         Lost::Deadline => Failure::Deadline,
         Lost::Sandbox(_) => Failure::Sandbox,

@@ -10,7 +10,7 @@ use libgpuspec::apply::{
     BadRequest, CUDA_COMPAT_DIRECTORY, CudaCompat, DeviceFiles, Link, Profile, Request, directory,
 };
 
-use crate::cli::{Command, Job};
+use crate::cli::{self, Command, Job};
 
 /// All that are known here.
 pub(crate) const VERBS: [&str; 7] = [
@@ -111,6 +111,8 @@ struct State {
     /// A file with the container's state, absolute; `-` and none are standard input
     #[arg(long, value_name = "FILE", default_value = "")]
     container_spec: String,
+    #[command(flatten)]
+    root: cli::Root,
 }
 
 impl Hook {
@@ -147,9 +149,9 @@ impl Hook {
             }
             Hook::Noop { state: _ } => return Command::Nothing,
         };
-        let file = state.container_spec;
+        let (file, plain) = (state.container_spec, state.root.plain());
         let state = (!matches!(file.as_str(), "" | "-")).then_some(file);
-        Command::Apply(Box::new(Job { request, required: Vec::new(), state }))
+        Command::Apply(Box::new(Job { request, required: Vec::new(), state, plain }))
     }
 }
 

@@ -19,7 +19,7 @@ use landlock::{
 use libgpuspec::Root;
 use rustix::thread::CapabilitySet;
 
-use crate::contract;
+use crate::{contract, kernel};
 
 /// Well below the ten seconds that specs of cdi-gen give the hook; it needs a thousandth.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -46,15 +46,41 @@ impl fmt::Display for Lost {
 
 /// Does the work on a root in a confined thread.
 pub fn run<T: Send + 'static>(root: Root, work: impl FnOnce(&Root) -> T + Send + 'static) -> Result<T, Lost> {
-    within(DEADLINE, move || confine(&root).map(|()| work(&root)))?.map_err(Lost::Sandbox)
+    let (sender, receiver) = mpsc::channel();
+    let work = move || sender.send(confine(&root).map(|()| work(&root)));
+    let started = thread::Builder::new().stack_size(STACK).spawn(work);
+    started.map_err(|error| Lost::Sandbox(format!("starting a thread: {error}")))?;
+    receiver.recv_timeout(DEADLINE).map_err(|_| Lost::Deadline)?.map_err(Lost::Sandbox)
 }
 
-/// The result of work in a thread of its own; without one in time the caller is to end the process.
-fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
+/// Does the work on a root in this thread, which is confined from then on.
+pub fn here<T>(root: &Root, work: impl FnOnce(&Root) -> T) -> Result<T, Lost> {
+    confine(root).map_err(Lost::Sandbox)?;
+    Ok(work(root))
+}
+
+/// The result of work in a thread of its own; without one in time the caller must end the process.
+///
+/// Where no thread can be had, which a limit on processes can forbid, this thread does the work. Then the kernel
+/// ends the process at the deadline, by SIGALRM and without a word.
+pub fn timed<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Lost> {
     let (sender, receiver) = mpsc::channel();
-    let started = thread::Builder::new().stack_size(STACK).spawn(move || sender.send(work()));
-    started.map_err(|error| Lost::Sandbox(format!("starting a thread: {error}")))?;
-    receiver.recv_timeout(limit).map_err(|_| Lost::Deadline)
+    // A thread that cannot be started drops what it was given.
+    let (give, take) = mpsc::sync_channel(1);
+    let worker = move || take.recv().map(|work: Box<dyn FnOnce() -> T + Send>| drop(sender.send(work())));
+    match thread::Builder::new().stack_size(STACK).spawn(worker) {
+        Ok(_) => {
+            drop(give.send(Box::new(work)));
+            receiver.recv_timeout(limit).map_err(|_| Lost::Deadline)
+        }
+        Err(_) => {
+            kernel::end_after(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1));
+            Ok(work())
+        }
+    }
 }
 
 fn confine(root: &Root) -> Result<(), String> {
@@ -98,10 +124,10 @@ mod tests {
     #[test]
     fn work_without_end_is_given_up() {
         let (keep, wait) = mpsc::channel::<()>();
-        let lost = within(Duration::from_millis(20), move || wait.recv());
+        let lost = timed(Duration::from_millis(20), move || wait.recv());
         assert!(matches!(lost, Err(Lost::Deadline)), "{lost:?}");
         drop(keep);
-        assert_eq!(within(DEADLINE, || 7).unwrap(), 7);
+        assert_eq!(timed(DEADLINE, || 7).unwrap(), 7);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::container::{Container, Ended, is_root, run, skipped};
+use crate::container::{Container, Ended, PLAIN, is_root, run, skipped};
 use crate::rootfs;
 
-const ARGUMENTS: [&str; 6] = [
+const ARGUMENTS: [&str; 7] = [
+    PLAIN,
     "--link",
     "libcuda.so.1::/usr/lib/x/libcuda.so",
     "--libraries",

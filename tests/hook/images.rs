@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use crate::container::{Container, is_root, run};
+use crate::container::{Container, PLAIN, is_root, run};
 use crate::rootfs;
 
-const ARGUMENTS: [&str; 8] = [
+const ARGUMENTS: [&str; 9] = [
+    PLAIN,
     "--link",
     "libcuda.so.1::/usr/lib64/libcuda.so.550.1",
     "--link",

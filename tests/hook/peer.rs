@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::container::{Container, is_root, run};
+use crate::container::{Container, PLAIN, is_root, run};
 use crate::elf::Stub;
 use crate::note;
 use crate::rootfs;
@@ -74,7 +74,11 @@ fn it_answers_to_the_peers_names_and_state_files() {
         let state = container.path("state.json");
         fs::write(&state, container.state()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook"));
-        command.arg0("nvidia-cdi-hook").args(words).args(["--link", "a::/b", "--container-spec"]).arg(&state);
+        command
+            .arg0("nvidia-cdi-hook")
+            .args(words)
+            .args(["--link", "a::/b", PLAIN, "--container-spec"])
+            .arg(&state);
         let ended = run(&mut command, b"");
         assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{words:?}");
         assert_eq!(rootfs::listing(&container.rootfs()), ["b -> a"]);

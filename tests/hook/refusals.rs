@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use crate::container::{Container, Ended, run};
+use crate::container::{Container, Ended, PLAIN, run};
 use crate::rootfs;
 
-const ARGUMENTS: [&str; 5] =
-    ["create-container", "--link", "a::/usr/lib64/b", "--libraries", "x86-64:/usr/lib64:libcuda.so.1"];
+const ARGUMENTS: [&str; 6] =
+    ["create-container", PLAIN, "--link", "a::/usr/lib64/b", "--libraries", "x86-64:/usr/lib64:libcuda.so.1"];
 
 const STATE: i32 = 65;
 const CONFIG: i32 = 66;
@@ -105,7 +105,7 @@ fn roots_that_cannot_be_used() {
         (file.to_str().unwrap(), "Not a directory"),
     ];
     // Nothing is asked for: were the machine's own tree taken, this test would not harm it.
-    let harmless = |state: &str| hook_asked(&container, &["create-container"], state.as_bytes());
+    let harmless = |state: &str| hook_asked(&container, &["create-container", PLAIN], state.as_bytes());
     for (root, word) in cases {
         let state = serde_json::json!({ "bundle": container.path("bundle"), "root": root }).to_string();
         let ended = harmless(&state);

@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::container::{Container, is_root, run, skipped};
+use crate::container::{Container, PLAIN, is_root, run, skipped};
 
-const ARGUMENTS: [&str; 4] =
-    ["create-container", "--hide-device-files", "--libraries", "x86-64:/usr/lib/x:libcuda.so.1"];
+const ARGUMENTS: [&str; 5] =
+    ["create-container", PLAIN, "--hide-device-files", "--libraries", "x86-64:/usr/lib/x:libcuda.so.1"];
 const ENTRY: &str = "libcuda.so.1 /usr/lib/x/libcuda.so.1";
 /// The namespace's first process is a neighbour; the hook's parent is its child.
 const BESIDE_OTHERS: [&str; 6] = ["unshare", "--pid", "--fork", "sh", "-c", "(\"$@\"; exit $?)"];

@@ -3,13 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use crate::container::{Container, Ended, run};
+use crate::container::{Container, Ended, PLAIN, run};
 use crate::elf::Stub;
 use crate::rootfs;
 use crate::trace::{self, paths};
 
-const CREATE: [&str; 9] = [
+const CREATE: [&str; 10] = [
     "create-container",
+    PLAIN,
     "--link",
     "libcuda.so.1::/usr/lib/x/deep/libcuda.so",
     "--libraries",
@@ -19,8 +20,8 @@ const CREATE: [&str; 9] = [
     "--hide-device-files",
     "--application-profile",
 ];
-const FOLDER: [&str; 3] = ["update-ldcache", "--folder", "/usr/lib/x"];
-const CUDA: [&str; 3] = ["enable-cuda-compat", "--host-driver-version", "550.1"];
+const FOLDER: [&str; 4] = ["update-ldcache", PLAIN, "--folder", "/usr/lib/x"];
+const CUDA: [&str; 4] = ["enable-cuda-compat", PLAIN, "--host-driver-version", "550.1"];
 
 /// Paths that are the machine's or the process's own.
 const OWN_PLACES: [&str; 5] = ["/proc/self/exe", "/proc/self/maps", "/proc/self/ns/pid", "/proc", "/"];

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -87,9 +87,7 @@ pub(super) fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
         action: "asking for a mount",
         source: errno.into(),
     };
-    let status = fs::statx(fd, "", AtFlags::EMPTY_PATH, fs::StatxFlags::MNT_ID).map_err(failed)?;
-    let is_told = status.stx_mask & fs::StatxFlags::MNT_ID.bits() != 0;
     let mounts = mountinfo::own()?;
-    let found = mounts.iter().find(|mount| is_told && mount.id == status.stx_mnt_id);
+    let found = mountinfo::of(&mounts, fd)?;
     Ok(found.ok_or_else(|| failed(Errno::NOENT))?.group.is_some())
 }

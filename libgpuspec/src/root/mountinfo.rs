@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, StatxFlags};
 
-use super::Root;
+use super::{Root, descriptor_path};
 use crate::error::Result;
 
 /// Mounts of a machine with thousands of containers.
@@ -21,8 +22,12 @@ pub(super) const OVERLAY: &str = "gpuspec";
 pub(super) struct Mount {
     /// Its number, as statx(2) tells it.
     pub(super) id: u64,
+    /// The number of the mount that it lies on.
+    pub(super) parent: u64,
     /// The device of its file system.
     pub(super) device: u64,
+    /// What of the file system is mounted: `/` for all of it.
+    pub(super) root: Utf8PathBuf,
     /// Where it is.
     pub(super) place: Utf8PathBuf,
     /// The group to which it passes on what is mounted on it, if it does.
@@ -36,6 +41,30 @@ pub(super) fn own() -> Result<Vec<Mount>> {
     Ok(parse(&table(&Root::proc()?, "self")?.unwrap_or_default()))
 }
 
+/// The mount that a descriptor is on.
+pub(super) fn of<'a>(mounts: &'a [Mount], fd: BorrowedFd<'_>) -> Result<Option<&'a Mount>> {
+    let status = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+    if let Ok(status) = status
+        && status.stx_mask & StatxFlags::MNT_ID.bits() != 0
+    {
+        return Ok(mounts.iter().find(|mount| mount.id == status.stx_mnt_id));
+    }
+    // Linux before 5.8: the last of those whose place is nearest.
+    let path = descriptor_path(fd)?;
+    let around = mounts.iter().filter(|mount| path.starts_with(&mount.place));
+    Ok(around.max_by_key(|mount| mount.place.components().count()))
+}
+
+/// Whether a mount shows the directory that it covers, as runtimes mount a container's root.
+pub(super) fn is_mounted_on_itself(mounts: &[Mount], own: &Mount) -> bool {
+    let below = mounts.iter().find(|mount| mount.id == own.parent);
+    below.is_some_and(|below| {
+        let inside = own.place.strip_prefix(&below.place).ok();
+        // An empty path joined would end in a slash, which paths are compared without.
+        below.device == own.device && inside.is_some_and(|inside| below.root.join(inside) == own.root)
+    })
+}
+
 fn table(proc: &Root, who: &str) -> Result<Option<String>> {
     proc.read_text(&Utf8Path::new(who).join("mountinfo"), MAX)
 }
@@ -43,15 +72,15 @@ fn table(proc: &Root, who: &str) -> Result<Option<String>> {
 fn parse(table: &str) -> Vec<Mount> {
     let line = |line: &str| {
         let mut fields = line.split(' ');
-        let id = fields.next()?.parse().ok()?;
-        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let (id, parent) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let (major, minor) = fields.next()?.split_once(':')?;
         let device = fs::makedev(major.parse().ok()?, minor.parse().ok()?);
-        let place = unescaped(fields.nth(1)?);
+        let (root, place) = (unescaped(fields.next()?), unescaped(fields.next()?));
         let optional = fields.by_ref().skip(1).take_while(|field| *field != "-");
         let mut groups = optional.filter_map(|field| field.strip_prefix("shared:")?.parse().ok());
         let group = groups.by_ref().fold(None, |_, id| Some(id));
         let is_overlay = fields.next() == Some("overlay") && fields.next() == Some(OVERLAY);
-        Some(Mount { id, device, place, group, is_overlay })
+        Some(Mount { id, parent, device, root, place, group, is_overlay })
     };
     table.lines().filter_map(line).collect()
 }
@@ -137,15 +166,27 @@ mod tests {
     fn a_line_is_read_whatever_it_has_in_it() {
         let table = "36 35 98:0 /mnt1 /a\\040b\\134c rw,noatime master:1 shared:3 - ext3 /dev/root rw\n7 x\n8 1 0:4 / /p rw - proc p rw\n\
                      9 1 0:5 / /l rw shared:4 - overlay gpuspec ro\n";
-        let mount = |id, device, place: &str, group| {
-            let (place, is_overlay) = (place.into(), id == 9);
-            Mount { id, device, place, group, is_overlay }
+        let mount = |id, parent, device, (root, place): (&str, &str), group| {
+            let (root, place, is_overlay) = (root.into(), place.into(), id == 9);
+            Mount { id, parent, device, root, place, group, is_overlay }
         };
         let found = [
-            mount(36, fs::makedev(98, 0), "/a b\\c", Some(3)),
-            mount(8, fs::makedev(0, 4), "/p", None),
-            mount(9, fs::makedev(0, 5), "/l", Some(4)),
+            mount(36, 35, fs::makedev(98, 0), ("/mnt1", "/a b\\c"), Some(3)),
+            mount(8, 1, fs::makedev(0, 4), ("/", "/p"), None),
+            mount(9, 1, fs::makedev(0, 5), ("/", "/l"), Some(4)),
         ];
         assert_eq!(parse(table), found);
+    }
+
+    #[test]
+    fn h2_a_mount_on_itself_is_told_from_others() {
+        let table = "1 0 8:1 / / rw - ext4 a rw\n2 1 8:1 /b/rootfs /b/rootfs rw - ext4 a rw\n\
+                     3 1 8:2 / /home rw - ext4 b rw\n4 1 8:1 /b /srv rw - ext4 a rw\n\
+                     5 1 0:9 / /m rw - overlay o rw\n6 5 0:9 / /m rw - overlay o rw\n\
+                     7 3 8:2 /u/b /home/u/b rw - ext4 b rw\n8 1 8:1 /c /c rw - ext4 a rw\n\
+                     9 8 8:2 /c /c rw - ext4 b rw\n10 1 8:1 /b /b/x/y rw - ext4 a rw\n";
+        let mounts = parse(table);
+        let found = mounts.iter().filter(|mount| is_mounted_on_itself(&mounts, mount));
+        assert_eq!(found.map(|mount| mount.id).collect::<Vec<_>>(), [2, 6, 7, 8]);
     }
 }

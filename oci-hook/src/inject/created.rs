@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use libgpuspec::Root;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Gid, Pid, PidfdFlags, Uid, getppid, pidfd_open};
+use rustix::process::{Gid, Pid, PidfdFlags, Uid, pidfd_open};
 use rustix::thread::{
     ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
@@ -34,8 +34,8 @@ pub(crate) enum Users {
 }
 
 impl Created {
-    /// The process of this number, if it is one that our own runtime made for a container.
-    pub(crate) fn new(pid: i64) -> Result<Created, String> {
+    /// The process of this number, if it is one that this runtime made for a container.
+    pub(crate) fn new(pid: i64, runtime: Option<Pid>) -> Result<Created, String> {
         let odd = |why: &str| format!("the state's pid {pid} {why}; this stage is prestart or createRuntime");
         // In createContainer runc says 1 and crun 0, which here are the machine's.
         let number = i32::try_from(pid).ok().filter(|&pid| pid > 1).and_then(Pid::from_raw);
@@ -45,7 +45,7 @@ impl Created {
         let proc = Root::proc().map_err(|error| error.to_string())?;
         let pid = number.as_raw_nonzero().get();
         let mut created = Created { pidfd, pid, proc, users: Users::Machine };
-        if created.parent()? != getppid().map(|parent| parent.as_raw_nonzero().get()) {
+        if created.parent()? != runtime.map(|parent| parent.as_raw_nonzero().get()) {
             return Err(odd("is not the runtime's child"));
         }
         if !created.has_own("mnt")? {
@@ -121,13 +121,15 @@ impl Created {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::getppid;
+
     use super::*;
 
     #[test]
     fn no_process_but_a_containers_is_believed() {
         let own = i64::from(std::process::id());
         for pid in [1, 0, -1, i64::from(i32::MAX), 1 << 40, own] {
-            assert!(Created::new(pid).is_err(), "{pid}");
+            assert!(Created::new(pid, getppid()).is_err(), "{pid}");
         }
     }
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+mod child;
 mod created;
 mod device_program;
 mod entry;
@@ -18,13 +19,17 @@ mod precreate;
 mod prestart;
 mod reason;
 
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use libgpuspec::error::chain;
 use oci_hook::report::{Priority, Report};
+use oci_hook::sandbox::DEADLINE;
+use oci_hook::watch::{self, Watch};
 use oci_hook::{contract, kernel};
+use rustix::process::getppid;
 
-use entry::Command;
+use entry::{Command, Entry};
 
 /// One exit status a class of failure: an engine that drops our words still reports the number.
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +80,23 @@ fn main() -> ExitCode {
         matches!(command, Command::NspawnPrepare(_) | Command::NspawnReport(_) | Command::NspawnCleanup(_));
     let report = if is_of_a_unit { Report::standard_error(PROGRAM) } else { Report::open(PROGRAM) };
     let done = match command {
-        Command::Precreate(entry) => precreate::run(&entry, &report),
-        Command::Prestart(entry) => prestart::run(&entry, &report),
-        Command::NspawnPrepare(asked) => nspawn::prepare(&asked, &report),
-        Command::NspawnReport(asked) => nspawn::report(&asked, &report),
-        Command::NspawnCleanup(asked) => nspawn::cleanup(&asked, &report),
+        Command::Prestart(entry) => return prestarted(&entry, &report),
+        Command::Precreate(entry) => {
+            let _watch = watched(DEADLINE, Class::Machine, is_of_a_unit);
+            precreate::run(&entry, &report)
+        }
+        Command::NspawnPrepare(asked) => {
+            let _watch = watched(watch::MACHINE, Class::Container, is_of_a_unit);
+            nspawn::prepare(&asked, &report)
+        }
+        Command::NspawnReport(asked) => {
+            let _watch = watched(watch::MACHINE, Class::Container, is_of_a_unit);
+            nspawn::report(&asked, &report)
+        }
+        Command::NspawnCleanup(asked) => {
+            let _watch = watched(watch::MACHINE, Class::Container, is_of_a_unit);
+            nspawn::cleanup(&asked, &report)
+        }
         Command::Nothing => Ok(()),
         Command::Unknown(name) => {
             // An entry of hooks.d made for a newer version must not keep containers from starting.
@@ -88,11 +105,35 @@ fn main() -> ExitCode {
             Ok(())
         }
     };
+    ExitCode::from(status(done, &report))
+}
+
+/// The exit status, once the reason is reported.
+fn status(done: Result<(), Failure>, report: &Report) -> u8 {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(Failure { class, reason }) => {
             report.say(Priority::Error, &reason);
-            ExitCode::from(class as u8)
+            class as u8
         }
     }
+}
+
+/// The created container, in a child that has rights for it alone, and time.
+fn prestarted(entry: &Entry, report: &Report) -> ExitCode {
+    let runtime = getppid();
+    let done = prestart::keep_rights().and_then(|()| {
+        child::run(|| status(prestart::run(entry, report, runtime), report))
+            .map_err(|reason| Failure { class: Class::Container, reason })
+    });
+    done.unwrap_or_else(|failure| ExitCode::from(status(Err(failure), report)))
+}
+
+/// A limit on all that a stage does, the first look at a file among it.
+fn watched(limit: Duration, class: Class, is_kept: bool) -> Watch {
+    Watch::new(limit, move || {
+        let report = if is_kept { Report::standard_error(PROGRAM) } else { Report::open(PROGRAM) };
+        report.say(Priority::Error, &format!("not done after {limit:?}"));
+        process::exit(class as i32)
+    })
 }

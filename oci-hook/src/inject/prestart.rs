@@ -5,13 +5,15 @@
 
 #![forbid(unsafe_code)]
 
-use libgpuspec::apply::{self, container};
+use libgpuspec::apply;
+use libgpuspec::apply::container::{self, PlainRoot};
 use libgpuspec::cdi::{ContainerEdits, DeviceNode, fill};
 use libgpuspec::request::{self, Request};
 use libgpuspec::{Notice, Root};
 use oci_hook::report::Report;
 use oci_hook::sandbox::{self, Lost};
 use oci_hook::{contract, stdin};
+use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
@@ -20,7 +22,7 @@ use crate::device_program::Rule;
 use crate::entry::Entry;
 use crate::outfit::Outfit;
 use crate::precreate::{MAX_CONFIG, edits};
-use crate::{Class, Failure, cgroup};
+use crate::{Class, Failure, cgroup, child};
 
 /// To go into the container's namespaces, to mount and to make nodes there, and files as any user; of its device
 /// cgroup, the first too.
@@ -34,10 +36,14 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::DAC_OVERRIDE);
 
-/// Gives the created container what it may have.
-pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
+/// Gives up all rights but those that this stage needs, for good.
+pub(crate) fn keep_rights() -> Result<(), Failure> {
+    contract::keep(KEPT).map_err(|error| Failure::new(Class::Machine, &error))
+}
+
+/// Gives the container that this runtime created what it may have.
+pub(crate) fn run(entry: &Entry, report: &Report, runtime: Option<Pid>) -> Result<(), Failure> {
     let input = |error: libgpuspec::Error| Failure::new(Class::Input, &error);
-    contract::keep(KEPT).map_err(|error| Failure::new(Class::Machine, &error))?;
     let bytes = stdin::read(container::MAX_STATE).map_err(input)?;
     let state = container::State::parse(&bytes).map_err(input)?;
     let config = config(&state)?;
@@ -47,12 +53,15 @@ pub(crate) fn run(entry: &Entry, report: &Report) -> Result<(), Failure> {
     if request.is_empty() {
         return Ok(());
     }
-    give(entry, report, &request, &state, pid(&bytes))
+    let created =
+        Created::new(pid(&bytes), runtime).map_err(|reason| Failure { class: Class::Input, reason })?;
+    give(entry, report, &request, &state, &created)
 }
 
 fn config(state: &container::State) -> Result<Value, Failure> {
     let input = |error: libgpuspec::Error| Failure::new(Class::Input, &error);
-    let bytes = Root::open(&state.bundle).and_then(|bundle| bundle.read("config.json".into(), MAX_CONFIG));
+    let bytes =
+        container::bundle(&state.bundle).and_then(|bundle| bundle.read("config.json".into(), MAX_CONFIG));
     let missing =
         || Failure { class: Class::Input, reason: format!("{}: no config.json in it", state.bundle) };
     let bytes = bytes.map_err(input)?.ok_or_else(missing)?;
@@ -69,27 +78,27 @@ fn give(
     report: &Report,
     request: &Request,
     state: &container::State,
-    pid: i64,
+    created: &Created,
 ) -> Result<(), Failure> {
     let failed = |class| move |reason: String| Failure { class, reason };
     let machine = |error: libgpuspec::Error| Failure::new(Class::Machine, &error);
-    let created = Created::new(pid).map_err(failed(Class::Input))?;
     let edits = edits(entry, request, report)?;
     let dev = Root::open(&entry.dev_root).map_err(machine)?;
     let nodes = fill(&edits.device_nodes, &dev).map_err(|error| Failure::new(Class::Edit, &error))?;
     let host = Root::open("/".into()).map_err(machine)?;
     let outfit = Outfit::new(&host, &dev, &nodes, &edits.mounts, created.users())?;
     if entry.said.device_cgroup {
-        let rules = rules(&nodes).and_then(|rules| cgroup::allow(&created, &rules));
+        let rules = rules(&nodes).and_then(|rules| cgroup::allow(created, &rules));
         report.tell(&rules.map_err(failed(Class::Cgroup))?);
     }
     // Told by the machine's own paths, which may mean others in the container's namespace.
-    let path = state.root().map_err(|error| Failure::new(Class::Input, &error))?;
+    let place = state.place().map_err(|error| Failure::new(Class::Input, &error))?;
     created.enter().map_err(failed(Class::Container))?;
     let container = |error: libgpuspec::Error| Failure::new(Class::Container, &error);
     // Root of the container's user namespace may not come this far: engines keep their trees from other users.
-    let root = container::open(&path).map_err(container)?;
+    let root = place.open(PlainRoot::Refused).map_err(container)?;
     created.become_root().map_err(failed(Class::Container))?;
+    child::end_with_parent();
     report.tell(&outfit.put(&root).map_err(container)?);
     hooks(root, &edits, report)
 }

@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     fs::write(bundle.path().join("config.json"), bytes).expect("the file");
     let bundle = bundle.path().to_str().expect("a name");
     let state = State { bundle: bundle.into(), root: None };
-    if let Ok(root) = state.root() {
-        assert!(root.is_absolute() && root.as_str() != bundle);
+    if let Ok(place) = state.place() {
+        assert!(place.path().is_absolute() && place.path() != bundle);
     }
 });

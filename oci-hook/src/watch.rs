@@ -1,0 +1,60 @@
+//! A limit of time on what this process does, a file system that never answers among it.
+
+#![forbid(unsafe_code)]
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use crate::kernel;
+
+/// For all stages of a machine: a lock of it that another holds is waited for ten seconds.
+pub const MACHINE: Duration = Duration::from_secs(15);
+const STACK: usize = 256 << 10;
+
+/// A limit that counts until this is dropped.
+#[derive(Debug)]
+pub struct Watch(Option<Sender<()>>);
+
+impl Watch {
+    /// Has `end`, which ends the process, called at the limit, whatever the other threads wait for.
+    ///
+    /// Where no thread can be had, the kernel ends the process by SIGALRM.
+    pub fn new(limit: Duration, end: impl FnOnce() + Send + 'static) -> Watch {
+        let (keep, dropped) = mpsc::channel::<()>();
+        let wait = move || {
+            if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                end();
+            }
+        };
+        if thread::Builder::new().stack_size(STACK).spawn(wait).is_ok() {
+            return Watch(Some(keep));
+        }
+        kernel::end_after(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1));
+        Watch(None)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.0.is_none() {
+            kernel::end_after(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n7_limit_counts_until_it_is_dropped() {
+        let (sender, receiver) = mpsc::channel();
+        let watch = Watch::new(Duration::from_millis(1), move || sender.send(()).unwrap());
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(5)), Ok(()));
+        drop(watch);
+        let (sender, receiver) = mpsc::channel::<()>();
+        drop(Watch::new(Duration::from_secs(5), move || sender.send(()).unwrap()));
+        assert_eq!(receiver.recv(), Err(mpsc::RecvError), "it never sends");
+    }
+}
