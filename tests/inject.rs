@@ -17,5 +17,7 @@ mod report;
 mod rootfs;
 #[path = "inject/syscalls.rs"]
 mod syscalls;
+#[path = "inject/targets.rs"]
+mod targets;
 #[path = "support/trace.rs"]
 mod trace;

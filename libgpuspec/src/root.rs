@@ -11,6 +11,7 @@ mod cover;
 mod directory;
 mod extended;
 mod inside;
+mod kernel_fs;
 mod memory;
 mod mountinfo;
 mod owners;
@@ -60,6 +61,8 @@ pub struct Root {
     path: Utf8PathBuf,
     recorded: Option<BTreeMap<Utf8PathBuf, Entry>>,
     absolute: OnceLock<Utf8PathBuf>,
+    /// The directory that was judged as /dev, and whether it is the container's own.
+    own_dev: OnceLock<((u64, u64), bool)>,
     /// Whether a path may lead over mounts.
     mounts: ResolveFlags,
 }
@@ -257,7 +260,8 @@ impl Root {
     }
 
     fn new(inner: OwnedFd, path: Utf8PathBuf) -> Root {
-        Root { inner, path, recorded: None, absolute: OnceLock::new(), mounts: ResolveFlags::empty() }
+        let (absolute, own_dev) = (OnceLock::new(), OnceLock::new());
+        Root { inner, path, recorded: None, absolute, own_dev, mounts: ResolveFlags::empty() }
     }
 
     /// The same tree with device nodes known from a record instead of from disk: a captured host,

@@ -35,6 +35,7 @@ enum Failure {
     Sandbox = 70,
 }
 
+const PROGRAM: &str = "oci-hook";
 /// Some ten are open at a time.
 const MAX_FILES: u64 = 64;
 
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
 
 /// Most runs have nothing to say, and none goes into another namespace first.
 fn say(priority: Priority, text: &str) {
-    Report::open("oci-hook").say(priority, text);
+    Report::open(PROGRAM).say(priority, text);
 }
 
 /// What was not done in the container, and what must be.
@@ -87,8 +88,10 @@ fn run(job: Job) -> Result<Done, (Failure, Notice)> {
 }
 
 fn finish(done: &Done) -> ExitCode {
-    for one in &done.undone {
-        say(Priority::Warning, &one.notice.0);
+    if !done.undone.is_empty() {
+        let report = Report::open(PROGRAM);
+        done.undone.iter().for_each(|one| report.say(Priority::Warning, &one.notice.0));
+        report.finish();
     }
     match done.undone.iter().find(|one| done.required.contains(&one.step)) {
         None => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
-//! Words about what was not done, to where somebody may read them: crun drops what hooks write.
+//! Lines about what was not done, written where somebody may read them: crun drops what hooks write.
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +13,13 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 const RUN: &str = "/run";
 const LOG_DIRECTORY: &str = "gpuspec";
 const LOG: &str = "hook.log";
+/// Of the log, which is begun again where it would become larger.
 const MAX_LOG: u64 = 1 << 20;
+/// Most bytes of one line; what an image or a spec made longer is cut.
+const MAX_LINE: usize = 4 << 10;
+/// Most lines of one run, the last of which counts the others.
+const MAX_LINES: usize = 40;
+const CUT: &str = " [cut]";
 
 /// How bad it is, as syslog(3) counts.
 #[derive(Debug, Clone, Copy)]
@@ -23,54 +30,78 @@ pub enum Priority {
     Warning = 4,
 }
 
-/// Where words go beside standard error: held by descriptors, so that a hook that has gone into a container's
-/// mount namespace still speaks to this machine.
+/// Where lines go besides standard error: held by descriptors, so that a hook that has gone into a container's
+/// mount namespace still writes on this machine.
 #[derive(Debug)]
 pub struct Report {
     program: &'static str,
-    sink: Option<Sink>,
-}
-
-#[derive(Debug)]
-enum Sink {
-    Journal(UnixDatagram),
-    Run(Root),
+    journal: Option<UnixDatagram>,
+    run: Option<Root>,
+    lines: Cell<usize>,
 }
 
 impl Report {
-    /// The journal, or where there is none /run/gpuspec/hook.log; best effort.
+    /// The journal, or where it takes nothing /run/gpuspec/hook.log; best effort.
     pub fn open(program: &'static str) -> Report {
-        let journal = journal().map(Sink::Journal).ok();
-        Report { program, sink: journal.or_else(|| Root::open(RUN.into()).map(Sink::Run).ok()) }
+        let (journal, run) = (journal().ok(), Root::open(RUN.into()).ok());
+        Report { program, journal, run, lines: Cell::new(0) }
     }
 
     /// Standard error alone, for programs whose caller keeps it.
     pub fn standard_error(program: &'static str) -> Report {
-        Report { program, sink: None }
+        Report { program, journal: None, run: None, lines: Cell::new(0) }
     }
 
-    /// Says it on standard error and there.
+    /// Writes a line there and on standard error. An error is written however many warnings came before.
     pub fn say(&self, priority: Priority, text: &str) {
-        // Names in it may be the image's: no line of its own, no terminal sequence.
-        let text: String = text.chars().flat_map(visible).collect();
+        if matches!(priority, Priority::Warning) {
+            self.lines.set(self.lines.get() + 1);
+            if self.lines.get() >= MAX_LINES {
+                return;
+            }
+        }
+        self.write(priority, text);
+    }
+
+    fn write(&self, priority: Priority, text: &str) {
+        let text = shown(text);
         // eprintln! would end the process where nobody takes what it writes.
         let _ = writeln!(std::io::stderr(), "{}: {text}", self.program);
-        // There is nobody left to tell if these fail.
-        match &self.sink {
-            Some(Sink::Journal(socket)) => {
-                let _ = socket.send(&entry(self.program, priority, &text));
-            }
-            Some(Sink::Run(run)) => {
-                let _ = log(run, &text);
-            }
-            None => {}
+        let entry = entry(self.program, priority, &text);
+        // A journal that has no room for it, or takes none so long, does not have it.
+        let is_kept = self.journal.as_ref().is_some_and(|journal| journal.send(&entry).is_ok());
+        if let Some(run) = self.run.as_ref().filter(|_| !is_kept) {
+            // Nobody is left to report to if that fails.
+            let _ = log(run, &text);
         }
     }
 
-    /// Says what was left out.
+    /// Counts the warnings that were too many; for the end of a run.
+    pub fn finish(&self) {
+        if let Some(more @ 1..) = (self.lines.take() + 1).checked_sub(MAX_LINES) {
+            self.write(Priority::Warning, &format!("{more} more warnings are not shown"));
+        }
+    }
+
+    /// Reports what was left out.
     pub fn tell(&self, notices: &[Notice]) {
         notices.iter().for_each(|notice| self.say(Priority::Warning, &notice.0));
     }
+}
+
+/// A text as one line of a terminal: names in it may be an image's. What is too long is cut.
+fn shown(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(MAX_LINE));
+    for character in text.chars() {
+        let length = line.len();
+        line.extend(visible(character));
+        if line.len() > MAX_LINE - CUT.len() {
+            line.truncate(length);
+            line.push_str(CUT);
+            break;
+        }
+    }
+    line
 }
 
 fn visible(character: char) -> impl Iterator<Item = char> {
@@ -96,4 +127,24 @@ fn log(run: &Root, text: &str) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let directory = run.make_directory(LOG_DIRECTORY.into())?;
     directory.append(LOG, format!("{now} {text}\n").as_bytes(), MAX_LOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n5_long_line_is_cut_at_a_character() {
+        assert_eq!(shown("a\nb\u{1b}"), "a\\nb\\u{1b}");
+        for text in ["x".repeat(10_000), "\u{1f600}".repeat(5_000), "\n".repeat(5_000)] {
+            let line = shown(&text);
+            assert!(
+                line.len() <= MAX_LINE && line.len() > MAX_LINE - 16 && line.ends_with(CUT),
+                "{}",
+                line.len()
+            );
+        }
+        let fits = "x".repeat(MAX_LINE - CUT.len());
+        assert_eq!(shown(&fits), fits);
+    }
 }

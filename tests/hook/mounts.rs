@@ -237,3 +237,35 @@ mod optional {
         }
     }
 }
+
+/// N4: a volume at /dev, the host's own directory perhaps, is no /dev of the runtime's.
+#[test]
+fn n4_volume_at_dev_is_left_alone() {
+    let link = ["--link", "../card0::/dev/dri/by-path/card"];
+    let mode = ["--mode", "755", "--path", "/dev", "--path", "/dev/dri"];
+    for (volume, is_own) in [
+        ("mount --bind $V $R/dev", false),
+        ("mount -t tmpfs tmpfs $V; mkdir $V/dri; touch $V/card0; mount --bind $V $R/dev", false),
+        ("mount -t tmpfs tmpfs $V; mkdir $V/x $V/x/dri; touch $V/x/card0; mount --bind $V/x $R/dev", false),
+        ("mount -t tmpfs tmpfs $R/dev; mkdir $R/dev/dri; touch $R/dev/card0 $R/dev/dri/card0", true),
+        ("rmdir $R/dev; ln -s vol $R/dev; mkdir $R/vol; mount --bind $V $R/vol", false),
+    ] {
+        for words in [&[&["create-symlinks"][..], &link].concat(), &[&["chmod"][..], &mode].concat()] {
+            let container = Container::new("dev/");
+            rootfs::make(&container.path("volume"), "dri/card0 = node\ncard0 = node");
+            if !is_root() {
+                return;
+            }
+            let script = format!(
+                "set -e; mount --bind $R $R; {volume}; chmod 700 $R/dev/ $R/dev/dri/; before=$(ls -lR $R/dev/); \
+                 \"$@\"; test \"$before\" = \"$(ls -lR $R/dev/)\" && exit 33; exit 34"
+            );
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_oci-hook")]).args(words);
+            command.env("R", container.rootfs()).env("V", container.path("volume"));
+            let ended = run(&mut command, container.state().as_bytes());
+            let expected = if is_own { 34 } else { 33 };
+            assert_eq!(ended.status, Some(expected), "{volume}: {words:?}: {ended:?}");
+        }
+    }
+}

@@ -30,7 +30,7 @@ impl Drop for Created {
 
 impl Created {
     /// The container's mounts below this path of the machine.
-    fn mounts(&self, path: &std::path::Path) -> Vec<String> {
+    pub(crate) fn mounts(&self, path: &std::path::Path) -> Vec<String> {
         mounts(&self.process.id().to_string(), path)
     }
 

@@ -93,3 +93,64 @@ fn a_log_that_is_none_is_left_alone() {
         assert!(!container.path("victim").exists(), "{odd}");
     }
 }
+
+/// A config whose container asks by variables that are this long, and this many.
+fn loud(length: usize, count: usize) -> Vec<u8> {
+    let unknown: Vec<String> = (0..count).map(|index| format!("f{index}>=1")).collect();
+    let variables = [
+        "NVIDIA_VISIBLE_DEVICES=none".to_owned(),
+        format!("NVIDIA_DRIVER_CAPABILITIES={}", unknown.join(",")),
+        format!("NVIDIA_REQUIRE_X=brand={}", "x".repeat(length)),
+    ];
+    serde_json::json!({ "ociVersion": "1.0.2", "process": { "env": variables } }).to_string().into_bytes()
+}
+
+/// N5: an image's variables make no log large, and no line so long that the journal drops it.
+#[test]
+fn n5_variables_of_an_image_make_short_lines_and_few() {
+    if !is_root() {
+        return;
+    }
+    for (length, count) in [(1 << 20, 1), (10, 100_000), (300_000, 20_000)] {
+        let container = Container::new("");
+        fs::create_dir(container.path("journal")).unwrap();
+        let script =
+            "set -e; mount -t tmpfs tmpfs /run; \"$@\" >/dev/null || :; cp -r /run/gpuspec $D/log || :";
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            env!("CARGO_BIN_EXE_oci-hook-inject"),
+            "precreate",
+        ]);
+        command.args(["--allow-environment", "nvidia.com/gpu"]).env("D", container.path(""));
+        let ended = run(&mut command, &loud(length, count));
+        assert!(ended.stderr.contains("oci-hook-inject: "), "{ended:?}");
+        let log = fs::read_to_string(container.path("log/hook.log")).unwrap();
+        for text in [&ended.stderr, &log] {
+            assert!(text.lines().count() <= 41, "{}", text.lines().count());
+            assert!(text.lines().all(|line| line.len() < 4200), "{length} {count}");
+        }
+    }
+}
+
+/// N5: what the journal has no room for is in the file, since crun's user sees neither standard error.
+#[test]
+fn n5_line_that_the_journal_does_not_take_is_in_the_file() {
+    let container = Container::new("");
+    fs::create_dir(container.path("journal")).unwrap();
+    let journal = UnixDatagram::bind(container.path("journal/socket")).unwrap();
+    // A full queue: nobody reads, and the kernel keeps so many datagrams (net.unix.max_dgram_qlen).
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"x", container.path("journal/socket")).is_ok() {}
+    let script = "mkdir -p /run/systemd/journal; mount --bind $D/journal /run/systemd/journal";
+    let (program, words, _) = SAYING[3];
+    let Some(ended) = with_own_run(&container, script, program, words) else { return };
+    let log = fs::read_to_string(container.path("log/hook.log")).unwrap();
+    assert!(log.ends_with(&format!(" {}", ended.stderr.split_once(": ").unwrap().1)), "{log} {ended:?}");
+    drop(journal);
+}

@@ -51,8 +51,12 @@ pub fn apply(root: &Root, request: &Request) -> Vec<Undone> {
     undone
 }
 
-/// The steps that mount.
+/// The steps that mount, and what is to be known of the tree's mounts for the others.
 pub fn mount(root: &Root, request: &Request) -> Vec<Undone> {
+    if !(request.device_links.is_empty() && request.modes.is_empty()) {
+        // Where it cannot be known, the step that needs it reports why.
+        let _ = root.directory(DEV.into()).and_then(|dev| dev.map(|dev| root.is_own_dev(&dev)).transpose());
+    }
     let mut undone = Step::OptionalMounts.undone(optional::mount(root, &request.optional_mounts));
     if request.device_files == DeviceFiles::Hide {
         undone.extend(Step::DeviceFiles.undone(params::hide(root).err()));
@@ -98,15 +102,18 @@ fn nearest(root: &Root, path: &Utf8Path) -> Result<Option<Directory>> {
 /// Whether what is missing at a path would be made in the tree itself or on its own /dev, not on a user's mount.
 pub fn is_own_place(root: &Root, path: &Utf8Path) -> Result<bool> {
     match path.parent().map(|parent| nearest(root, parent)).transpose()?.flatten() {
-        Some(directory) => Ok(root.is_own_mount(&directory)? || is_on_own_dev(root, &directory)?),
+        Some(directory) => is_own(root, &directory),
         None => Ok(false),
     }
 }
 
-/// Whether a directory is on a /dev of the container's own: a runtime's is a mount, but not the machine's.
-fn is_on_own_dev(root: &Root, directory: &Directory) -> Result<bool> {
+/// Whether a directory is the tree's own, or on a /dev that the runtime made; a user's volume is left alone.
+fn is_own(root: &Root, directory: &Directory) -> Result<bool> {
+    if root.is_own_mount(directory)? {
+        return Ok(true);
+    }
     let Some(dev) = root.directory(DEV.into())? else { return Ok(false) };
-    Ok(dev.is_same_mount(directory)? && !dev.is_machine_dev()?)
+    Ok(dev.is_same_mount(directory)? && root.is_own_dev(&dev)?)
 }
 
 fn own(root: &Root, path: &Utf8Path, directory: Directory) -> Result<Directory> {

@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use super::is_on_own_dev;
+use super::is_own;
 use crate::error::{Error, Result};
 use crate::{Notice, Root};
 
@@ -15,8 +15,7 @@ pub(super) fn set(root: &Root, modes: &[(Utf8PathBuf, u32)]) -> Vec<Notice> {
 fn set_one(root: &Root, path: &Utf8PathBuf, mode: u32) -> Result<()> {
     let Some(directory) = root.directory(path)? else { return Ok(()) };
     // Any other mount is somebody's volume.
-    let is_own = root.is_own_mount(&directory)? || is_on_own_dev(root, &directory)?;
-    if !is_own {
+    if !is_own(root, &directory)? {
         return Err(Error::Container(format!("{path}: on a volume; its mode is left alone")));
     }
     directory.set_mode(mode)

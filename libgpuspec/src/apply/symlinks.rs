@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
-use super::{DEV, Link, is_on_own_dev, nearest, own_directory};
+use super::{DEV, Link, is_own, nearest, own_directory};
 use crate::error::{Error, Result};
 use crate::root::Directory;
 use crate::{Notice, Root};
@@ -42,7 +42,7 @@ fn device_directory(root: &Root, path: &Utf8Path) -> Result<Directory> {
         return own_directory(root, path.as_str());
     }
     match nearest(root, path)? {
-        Some(there) if is_on_own_dev(root, &there)? => root.make_directory(path),
+        Some(there) if is_own(root, &there)? => root.make_directory(path),
         _ => Err(Error::Container(format!("{path}: not on a {DEV} of the container's own; left alone"))),
     }
 }

@@ -68,8 +68,9 @@ impl Found<'_> {
         self.cloned(OpenTreeFlags::empty())
     }
 
-    /// An error if this clone cannot be mounted on it.
+    /// An error if this clone cannot be mounted on it, or must not be.
     pub(super) fn takes(&self, clone: &ClonedMount) -> Result<()> {
+        self.is_mountable()?;
         if (self.entry.kind == Kind::Directory) == (clone.kind == Kind::Directory) {
             return Ok(());
         }

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use libgpuspec::error::chain;
-use libgpuspec::root::Directory;
+use libgpuspec::root::{Directory, Kind};
 use libgpuspec::{Notice, Root};
 use oci_hook::kernel::{self, Programs};
 use rustix::process::{Resource, Rlimit};
@@ -29,14 +29,12 @@ pub(crate) fn allow(created: &Created, rules: &[Rule]) -> Result<Vec<Notice>, St
     let top = directory(&root, "/")?;
     if top.is_on_cgroup2().map_err(|error| chain(&error))? {
         let own = Own::find(created, &root, "")?;
-        let members = own.members(&root)?;
-        if members != created.pid().to_string() {
-            return Err(format!("{}: the container is not alone in it: {REMEDY}", own.directory.path()));
-        }
+        own.belongs_to(created, &root)?;
         return widen(&own.directory, rules);
     }
     let root = Root::open(&root.outside(VERSION_1.into())).map_err(|error| chain(&error))?;
     let own = Own::find(created, &root, VERSION_1)?;
+    own.belongs_to(created, &root)?;
     for rule in rules {
         own.directory.write(ALLOW, rule.line().as_bytes()).map_err(|error| chain(&error))?;
     }
@@ -67,11 +65,16 @@ impl Own {
             .ok_or_else(|| "its process has ended".to_owned())
     }
 
-    /// Who is in it, one a line.
-    fn members(&self, root: &Root) -> Result<String, String> {
-        let path = format!("{}/cgroup.procs", self.path);
-        let text = root.read_text(path.as_str().into(), MAX_TEXT).map_err(|error| chain(&error))?;
-        Ok(text.unwrap_or_default().trim_end().to_owned())
+    /// An error if anything but the container's process is in it: what it may open, all in it may.
+    fn belongs_to(&self, created: &Created, root: &Root) -> Result<(), String> {
+        let failed = |error: libgpuspec::Error| chain(&error);
+        let members = format!("{}/cgroup.procs", self.path);
+        let members = root.read_text(members.as_str().into(), MAX_TEXT).map_err(failed)?;
+        let inside = root.list(self.path.as_str().into()).map_err(failed)?.unwrap_or_default();
+        let is_alone = members.unwrap_or_default().trim_end() == created.pid().to_string()
+            && inside.iter().all(|(_, kind)| *kind != Kind::Directory);
+        let shared = || format!("{}: the container is not alone in it: {REMEDY}", self.directory.path());
+        is_alone.then_some(()).ok_or_else(shared)
     }
 }
 

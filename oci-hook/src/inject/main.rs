@@ -110,6 +110,7 @@ fn main() -> ExitCode {
 
 /// The exit status, once the reason is reported.
 fn status(done: Result<(), Failure>, report: &Report) -> u8 {
+    report.finish();
     match done {
         Ok(()) => 0,
         Err(Failure { class, reason }) => {
