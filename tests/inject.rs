@@ -8,6 +8,8 @@
 mod container;
 #[path = "inject/created.rs"]
 mod created;
+#[path = "inject/hangs.rs"]
+mod hangs;
 #[path = "inject/precreate.rs"]
 mod precreate;
 #[path = "inject/report.rs"]

@@ -14,6 +14,8 @@ mod check;
 mod elf;
 #[path = "nspawn/exec_start.rs"]
 mod exec_start;
+#[path = "nspawn/hangs.rs"]
+mod hangs;
 #[path = "support/real.rs"]
 mod real;
 #[path = "nspawn/real.rs"]

@@ -24,11 +24,13 @@ mod systemd;
 mod unit;
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
 use libgpuspec::nspawn::{self, Order, Preparation};
 use libgpuspec::{Error, Root};
+use oci_hook::watch::{self, Watch};
 
 use crate::output::{self, Status};
 
@@ -50,6 +52,7 @@ pub(crate) enum Nspawn {
 
 impl Nspawn {
     pub(crate) fn run(&self) -> Result<Status> {
+        let _watch = self.limit().map(watched);
         match self {
             Nspawn::Enable(command) => command.run(),
             Nspawn::Disable(command) => command.run(),
@@ -63,6 +66,27 @@ impl Nspawn {
             Nspawn::Bundle(command) => command.run(),
         }
     }
+}
+
+impl Nspawn {
+    /// How long the command may take; none for those that set their own or have one thread.
+    fn limit(&self) -> Option<Duration> {
+        match self {
+            Nspawn::Status(_) | Nspawn::Args(_) | Nspawn::Check(_) | Nspawn::Bundle(_) => {
+                Some(watch::MACHINE)
+            }
+            // systemctl and a running machine take their time.
+            Nspawn::Enable(_) | Nspawn::Disable(_) | Nspawn::Attach(_) | Nspawn::Detach(_) => {
+                Some(4 * watch::MACHINE)
+            }
+            Nspawn::Errand(_) | Nspawn::Run(_) => None,
+        }
+    }
+}
+
+/// Ends the program at the limit, whatever it waits for: a file system may never answer.
+fn watched(limit: Duration) -> Watch {
+    Watch::new(limit, move || output::end(&format!("not done after {limit:?}")))
 }
 
 /// Makes a machine ready, and tells what was odd.

@@ -13,6 +13,7 @@ use libgpuspec::render::nspawn::devices::{assignment, by_number};
 use libgpuspec::render::nspawn::lines;
 use oci_hook::entry::machine_directory;
 use oci_hook::machine::Asked;
+use oci_hook::watch;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -82,6 +83,7 @@ impl Run {
                 "--settings=override: the machine's settings file would take the place of its devices; leave it out",
             ));
         }
+        let prepared_in_time = super::watched(watch::MACHINE);
         let host = Root::open("/".into())?;
         sweep(&host)?;
         tell(&host, &command)?;
@@ -108,6 +110,7 @@ impl Run {
         let mut signals =
             Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM]).context("asking for signals")?;
         let preparation = super::prepared(&host, &order)?;
+        drop(prepared_in_time);
         let booted = settings_file::command_line(&command, machine.settings.as_ref());
         let arguments = lines::arguments(&preparation, &nspawn::state_directory(&name), booted.as_deref());
         let ended = arguments.map_err(anyhow::Error::from).and_then(|arguments| {
