@@ -5,6 +5,8 @@
 
 #[path = "escape/attach.rs"]
 mod attach;
+#[path = "escape/bundle.rs"]
+mod bundle;
 #[path = "support/elf.rs"]
 #[allow(dead_code)]
 mod elf;

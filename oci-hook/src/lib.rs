@@ -9,6 +9,7 @@ mod peer;
 pub mod report;
 pub mod sandbox;
 pub mod stdin;
+pub mod tree_lock;
 pub mod watch;
 
 use camino::Utf8Path;

@@ -16,6 +16,7 @@ use libgpuspec::{Error, Notice, Root};
 use oci_hook::cli::{self, Command, Job};
 use oci_hook::report::{Priority, Report};
 use oci_hook::sandbox::{self, DEADLINE, Lost};
+use oci_hook::tree_lock::{Locks, TreeLock};
 use oci_hook::{contract, kernel, stdin};
 
 /// One exit status a class of failure: a runtime that drops our words still reports the number.
@@ -72,6 +73,8 @@ fn say(priority: Priority, text: &str) {
 struct Done {
     undone: Vec<Undone>,
     required: Vec<Step>,
+    /// Given back where its file can be removed, not in the confined thread.
+    _lock: Option<TreeLock>,
 }
 
 fn run(job: Job) -> Result<Done, (Failure, Notice)> {
@@ -81,10 +84,11 @@ fn run(job: Job) -> Result<Done, (Failure, Notice)> {
     let state = container::State::parse(&bytes).map_err(failed(Failure::State))?;
     let place = state.place().map_err(failed(Failure::Config))?;
     let root = place.open(plain).map_err(failed(Failure::Root))?;
+    let lock = Locks::open().take(&root);
     let mut undone = apply::mount(&root, &request);
     let edited = sandbox::here(&root, |root| apply::edit(root, &request));
     undone.extend(edited.map_err(|lost| failure(&lost))?);
-    Ok(Done { undone, required })
+    Ok(Done { undone, required, _lock: lock })
 }
 
 fn finish(done: &Done) -> ExitCode {

@@ -1,10 +1,10 @@
 //! D02: loader caches made to cost as much as a cache can: one error or one new cache, and never a long wait.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::Instant;
 
-use crate::container::Container;
+use crate::container::{Container, is_root, skipped};
 use crate::elf::Stub;
 
 const SIZE: usize = libgpuspec::ldcache::MAX_SIZE as usize;
@@ -88,5 +88,69 @@ fn d02_no_cache_costs_more_than_a_moment() {
                 assert!(fs::read(&place).unwrap() == bytes, "it is left alone");
             }
         }
+    }
+}
+
+/// N10: a label, attributes of users and an access list stay with the file's name.
+#[test]
+fn n10_replaced_cache_keeps_its_extended_attributes() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    // A list as the kernel keeps it (linux/posix_acl_xattr.h): the owner rw, user 1 rw, the group nothing, the mask rw,
+    // others nothing.
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 6, 1), (4, 0, u32::MAX), (0x10, 6, u32::MAX), (0x20, 0, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    for name in ["etc/ld.so.cache", "etc/ld.so.conf"] {
+        let container = Container::new("etc/ld.so.cache\netc/ld.so.conf = /opt/lib");
+        let path = container.rootfs().join(name);
+        let wanted: [(&str, &[u8]); 2] = [("user.note", b"x"), ("system.posix_acl_access", &list)];
+        for (attribute, value) in wanted {
+            if let Err(errno) = setxattr(&path, attribute, value, XattrFlags::empty()) {
+                return skipped(&format!("no extended attributes here: {errno}"));
+            }
+        }
+        let before = path.metadata().unwrap();
+        let ended = container.hook(&["--libraries", "x86-64:/usr/lib/x:libcuda.so.1"]);
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{name}");
+        let after = path.metadata().unwrap();
+        assert_ne!(after.ino(), before.ino(), "{name}: replaced");
+        assert_eq!(after.mode(), before.mode(), "{name}");
+        for (attribute, value) in wanted {
+            let mut found = [0_u8; 64];
+            let length = getxattr(&path, attribute, &mut found).unwrap();
+            assert_eq!(&found[..length], value, "{name}: {attribute}");
+        }
+    }
+}
+
+/// N11: of two hooks with different lists on one tree at once neither loses its entries.
+#[test]
+fn n11_two_hooks_at_once_lose_nothing() {
+    if !is_root() {
+        return;
+    }
+    for round in 0..100 {
+        let container = Container::new("etc/\nusr/lib/");
+        let hook = |name: String| {
+            let libraries = format!("x86-64:/usr/lib:{name}");
+            container.hook(&["--libraries", &libraries])
+        };
+        let ended = std::thread::scope(|scope| {
+            let hook = &hook;
+            let hooks: Vec<_> = (0..4).map(|n| scope.spawn(move || hook(format!("lib{n}.so.1")))).collect();
+            hooks.into_iter().map(|hook| hook.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(ended.iter().all(|ended| ended.status == Some(0) && ended.stderr.is_empty()), "{ended:?}");
+        let mut found = container.cache();
+        found.sort();
+        let wanted: Vec<String> = (0..4).map(|n| format!("lib{n}.so.1 /usr/lib/lib{n}.so.1")).collect();
+        assert_eq!(found, wanted, "round {round}");
+        let tree = container.rootfs().metadata().unwrap();
+        let lock = format!("/run/gpuspec/trees/{:x}-{:x}", tree.dev(), tree.ino());
+        assert!(!std::path::Path::new(&lock).exists(), "no lock is left");
     }
 }

@@ -24,7 +24,8 @@ const FOLDER: [&str; 4] = ["update-ldcache", PLAIN, "--folder", "/usr/lib/x"];
 const CUDA: [&str; 4] = ["enable-cuda-compat", PLAIN, "--host-driver-version", "550.1"];
 
 /// Paths that are the machine's or the process's own.
-const OWN_PLACES: [&str; 5] = ["/proc/self/exe", "/proc/self/maps", "/proc/self/ns/pid", "/proc", "/"];
+const OWN_PLACES: [&str; 6] =
+    ["/run", "/proc/self/exe", "/proc/self/maps", "/proc/self/ns/pid", "/proc", "/"];
 
 /// A container whose every step has something to do.
 fn container() -> Container {

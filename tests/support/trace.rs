@@ -86,8 +86,9 @@ pub(crate) fn assert_by_descriptor(call: &str, own: impl Fn(&str) -> bool, whole
             }
         }
         _ => {
-            // What a link says comes behind its path.
-            let count = if name.starts_with("readlink") { 1 } else { usize::MAX };
+            // The text of a link, or names of attributes, come behind the path.
+            let is_answer = name.starts_with("readlink") || name.contains("xattr");
+            let count = if is_answer { 1 } else { usize::MAX };
             for (at, text) in paths(call).into_iter().take(count) {
                 let is_own = own(text) || text.starts_with("/proc/self/fd/");
                 let is_opened_as_root = whole(text) && call.contains("O_PATH");

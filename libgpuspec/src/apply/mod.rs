@@ -25,7 +25,7 @@ use camino::Utf8Path;
 
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::root::{Directory, Durability, Kind};
+use crate::root::Directory;
 
 pub use cuda::{CudaCompat, DIRECTORY as CUDA_COMPAT_DIRECTORY};
 pub(crate) use ldcache::{PATH as LOADER_CACHE, entries as cache_entries};
@@ -138,9 +138,8 @@ fn own_text(root: &Root, path: &Utf8Path, limit: u64) -> Result<Option<String>> 
     Ok(own_file(root, path, limit)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Puts a file in place of another, with its mode and owner; a first one is root's, readable by all.
+/// Puts a file in place of another, with its mode, owner and extended attributes; a first one is root's, readable by
+/// all.
 fn replace(directory: &Directory, name: &str, bytes: &[u8]) -> Result<()> {
-    let old = directory.entry(name)?.filter(|entry| entry.kind == Kind::File);
-    let (mode, owner) = old.map_or((0o644, None), |old| (old.mode & 0o777, Some((old.uid, old.gid))));
-    directory.replace_file(name, bytes, mode, owner, Durability::Lazy)
+    directory.renew_file(name, bytes)
 }

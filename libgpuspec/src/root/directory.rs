@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Entry, Kind, Opened, descriptor_link, reopen};
+use super::{Entry, Kind, Opened, descriptor_link, extended, reopen};
 use crate::error::{Error, Result};
 
 /// statfs(2); rustix has no name for it.
@@ -111,8 +111,37 @@ impl Directory {
         owner: Option<(u32, u32)>,
         durability: Durability,
     ) -> Result<()> {
+        self.replace_by(name, |fd| write_all(fd, bytes, mode, owner, durability))?;
+        if durability == Durability::Synced {
+            self.sync(name)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a file of these bytes in place of another, whose mode, owner, label, access list and other extended
+    /// attributes it gets; a first one is root's, readable by all.
+    pub(crate) fn renew_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = fs::openat(&self.fd, self.component(name)?, flags, Mode::empty());
+        let found = found.and_then(|fd| Ok((Entry::from(fs::fstat(&fd)?), fd)));
+        let old = match found {
+            Ok((entry, fd)) => Some((entry, fd)).filter(|(entry, _)| entry.kind == Kind::File),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(self.error(name, "reading its status", errno)),
+        };
+        self.replace_by(name, |fd| match &old {
+            None => write_all(fd, bytes, 0o644, None, Durability::Lazy),
+            Some((entry, old)) => {
+                let (mode, owner) = (entry.mode & 0o777, Some((entry.uid, entry.gid)));
+                write_all(fd, bytes, mode, owner, Durability::Lazy)?;
+                extended::keep(old.as_fd(), fd.as_fd(), mode)
+            }
+        })
+    }
+
+    /// Has a file written without a name, or under one that nobody else uses, and renamed to `name`.
+    fn replace_by(&self, name: &str, write: impl Fn(&OwnedFd) -> rustix::io::Result<()>) -> Result<()> {
         let name = self.component(name)?;
-        let write = |fd: &OwnedFd| write_all(fd, bytes, mode, owner, durability);
         self.replace_with(name, "writing it", |temporary| {
             let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
             match fs::openat(&self.fd, ".", flags, Mode::RUSR | Mode::WUSR) {
@@ -122,14 +151,10 @@ impl Directory {
                     fs::linkat(fs::CWD, link, &self.fd, temporary, AtFlags::SYMLINK_FOLLOW)
                 }
                 // A file system that has no files without a name: overlayfs before Linux 6.1, many of FUSE.
-                Err(Errno::OPNOTSUPP | Errno::ISDIR) => self.write_named(name, temporary, write),
+                Err(Errno::OPNOTSUPP | Errno::ISDIR) => self.write_named(name, temporary, &write),
                 Err(errno) => Err(errno),
             }
-        })?;
-        if durability == Durability::Synced {
-            self.sync(name)?;
-        }
-        Ok(())
+        })
     }
 
     /// Writes under a name that nobody else uses, and renames to `temporary` only what is whole. Killed
@@ -279,10 +304,16 @@ impl Directory {
     ///
     /// Another has held it for ten seconds.
     pub fn lock_file(&self, name: &str) -> Result<Option<Lock>> {
+        self.lock_file_within(name, Duration::from_secs(10))
+    }
+
+    /// The same with another limit.
+    pub fn lock_file_within(&self, name: &str, limit: Duration) -> Result<Option<Lock>> {
+        const STEPS: u32 = 200;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (name, mode) = (self.component(name)?, Mode::RUSR | Mode::WUSR);
         let failed = |errno| self.error(name, "locking the file", errno);
-        for _ in 0..200 {
+        for _ in 0..STEPS {
             let fd = match fs::openat(&self.fd, name, flags, mode) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => return Ok(None),
@@ -296,7 +327,7 @@ impl Directory {
                         return Ok(Some(Lock(fd)));
                     }
                 }
-                Err(Errno::AGAIN | Errno::INTR) => std::thread::sleep(Duration::from_millis(50)),
+                Err(Errno::AGAIN | Errno::INTR) => std::thread::sleep(limit / STEPS),
                 Err(errno) => return Err(failed(errno)),
             }
         }

@@ -12,12 +12,13 @@ use libgpuspec::request::{self, Request};
 use libgpuspec::{Notice, Root};
 use oci_hook::report::Report;
 use oci_hook::sandbox::{self, Lost};
+use oci_hook::tree_lock::Locks;
 use oci_hook::{contract, stdin};
 use rustix::process::Pid;
 use rustix::thread::CapabilitySet;
 use serde_json::Value;
 
-use crate::created::Created;
+use crate::created::{Created, Users};
 use crate::device_program::Rule;
 use crate::entry::Entry;
 use crate::outfit::Outfit;
@@ -93,12 +94,15 @@ fn give(
     }
     // Told by the machine's own paths, which may mean others in the container's namespace.
     let place = state.place().map_err(|error| Failure::new(Class::Input, &error))?;
+    // In a user namespace its file could not be removed.
+    let locks = (created.users() == Users::Machine).then(Locks::open);
     created.enter().map_err(failed(Class::Container))?;
     let container = |error: libgpuspec::Error| Failure::new(Class::Container, &error);
     // Root of the container's user namespace may not come this far: engines keep their trees from other users.
     let root = place.open(PlainRoot::Refused).map_err(container)?;
     created.become_root().map_err(failed(Class::Container))?;
     child::end_with_parent();
+    let _lock = locks.and_then(|locks| locks.take(&root));
     report.tell(&outfit.put(&root).map_err(container)?);
     hooks(root, &edits, report)
 }
