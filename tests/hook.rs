@@ -15,6 +15,8 @@ mod elf;
 mod exchanged;
 #[path = "hook/images.rs"]
 mod images;
+#[path = "hook/limits.rs"]
+mod limits;
 #[path = "hook/loader.rs"]
 mod loader;
 #[path = "hook/mounts.rs"]

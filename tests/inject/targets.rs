@@ -35,6 +35,29 @@ fn h7_nothing_is_mounted_on_files_of_the_kernel() {
     }
 }
 
+/// H2: who can rename above the bundle leads prestart's mounts and nodes to no directory of the host.
+#[test]
+fn h2_exchanged_bundle_is_refused_in_the_containers_namespace() {
+    for victim in
+        ["true", "mount -t tmpfs t $O/lib; mkdir $O/lib/dev $O/lib/usr", "mount --bind $O/lib $O/lib"]
+    {
+        let bundle = Bundle::new("dev/\nusr/", &format!("{NODE}\n{FILE}"));
+        let Some(created) = bundle.created(victim) else { return };
+        let (top, old) = (bundle.container.path(""), bundle.container.path("old"));
+        std::os::unix::fs::chown(&top, Some(1001), Some(1001)).unwrap();
+        fs::rename(bundle.container.path("bundle"), &old).unwrap();
+        fs::create_dir(bundle.container.path("bundle")).unwrap();
+        fs::copy(old.join("config.json"), bundle.container.path("bundle/config.json")).unwrap();
+        std::os::unix::fs::symlink(bundle.container.path("outside/lib"), bundle.container.rootfs()).unwrap();
+        let inside = created.path(&bundle.container.path("outside/lib"));
+        let before = fs::read_dir(&inside).unwrap().count();
+        let ended = bundle.hook_on(&created);
+        assert_eq!(ended.status, Some(85), "{victim}: {ended:?}");
+        assert!(ended.stderr.contains("others than root can change"), "{victim}: {ended:?}");
+        assert_eq!(fs::read_dir(&inside).unwrap().count(), before, "{victim}");
+    }
+}
+
 /// N4: a node is made neither on a volume at /dev, nor on a file system in memory that the host has too.
 #[test]
 fn n4_no_node_is_made_on_a_volume_at_dev() {
