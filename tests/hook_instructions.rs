@@ -139,9 +139,13 @@ impl Prepared {
     fn count(&self, counter: &Path, hook: &Path) -> u64 {
         let state = serde_json::json!({ "ociVersion": "1.0.2", "id": "c", "pid": 1, "status": "created",
             "bundle": self.directory.path() });
-        let mut command = Command::new(counter);
+        // As a runtime does, which needs root, or a user namespace.
+        let mut command = Command::new("unshare");
+        let script = "mount --bind $R $R && exec \"$@\"";
+        command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(counter);
         command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-syscalls=yes"]);
         command.arg(hook).arg("create-container").args(arguments()).env_clear();
+        command.env("R", self.directory.path().join("rootfs"));
         command.env("VALGRIND_LIB", counter.parent().unwrap()).env("VALGRIND_LAUNCHER", counter);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();

@@ -462,12 +462,6 @@ impl Root {
         Ok(parent)
     }
 
-    /// Whether a directory lies on the root's own mount, not on one that was put over a part of it.
-    pub fn is_own_mount(&self, directory: &Directory) -> Result<bool> {
-        let same = directory::on_one_mount(self.inner.as_fd(), directory.fd.as_fd());
-        same.map_err(|errno| self.error("/".into(), "asking for its mount", errno.into()))
-    }
-
     /// Opens a path inside this root, links followed inside; `None` where nothing is there.
     ///
     fn at(&self, path: &Utf8Path, flags: OFlags, action: &'static str) -> Result<Option<OwnedFd>> {

@@ -119,6 +119,10 @@ fn h2_honest_roots_are_taken_wherever_they_are() {
             "mount --bind $R $R; ln -s $U/b $U/../link; mv $U $U.moved; ln -s $U.moved $U",
         ),
         ("a file system that is mounted on itself", "mount -t tmpfs t $R; mount --bind $R $R"),
+        (
+            "named absolutely by its config",
+            "mount --bind $R $R; echo \"{\\\"root\\\":{\\\"path\\\":\\\"$R\\\"}}\" >$U/b/config.json",
+        ),
         ("in a directory for all", "mount --bind $R $R; chown 0 $U; chmod 1777 $U"),
         ("of root's own", "chown 0 $U; mount -t tmpfs t $R"),
     ];
@@ -134,7 +138,22 @@ fn h2_honest_roots_are_taken_wherever_they_are() {
     }
 }
 
-/// Whoever vouches for the path may have any directory.
+/// As `podman --userns=keep-id` of an ordinary user has it: the user's directories belong to none of the namespace's
+/// root, and links in them are the user's own.
+#[test]
+fn h2_users_own_directories_are_taken_in_a_user_namespace() {
+    for commands in ["true", "mv $U/b $U/c; ln -s c $U/b; chown -h 1001 $U/b"] {
+        let container = Container::new("usr/lib/");
+        let state = &states(&container)[0];
+        let inner = "mount --bind $U/b/rootfs $U/b/rootfs; exec \"$@\"";
+        let enter =
+            format!("{commands}; exec unshare --user --map-root-user --mount sh -ec '{inner}' sh \"$@\"");
+        let Some(ended) = after(&container, &enter, WORDS[0], state) else { return };
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{commands}");
+    }
+}
+
+/// A caller who vouches for the path may have any directory.
 #[test]
 fn h2_plain_root_is_taken_where_the_caller_says_so() {
     let container = Container::new("usr/lib/");

@@ -238,7 +238,7 @@ mod optional {
     }
 }
 
-/// N4: a volume at /dev, the host's own directory perhaps, is no /dev of the runtime's.
+/// N4: a volume at /dev can be a directory of the host, so nothing is changed there.
 #[test]
 fn n4_volume_at_dev_is_left_alone() {
     let link = ["--link", "../card0::/dev/dri/by-path/card"];

@@ -10,7 +10,7 @@ use crate::rootfs;
 
 /// Mounts FUSE at `$F`, whose requests nobody reads, then runs the words.
 const HANGING: &str = "mount -t tmpfs t /run; exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0,allow_other f $F || \
-    { echo mount: no FUSE >&2; exit 9; }; \"$@\" <$S; exit $?";
+    { echo mount: no FUSE >&2; exit 9; }; timeout -s KILL 22 \"$@\" <$S; exit $?";
 
 /// The status and the lines of a program that is given this input, where the directory hangs.
 fn ended(container: &Container, hangs: &str, input: &str, words: &[&str]) -> Option<(Option<i32>, String)> {

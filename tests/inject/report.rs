@@ -137,6 +137,27 @@ fn n5_variables_of_an_image_make_short_lines_and_few() {
     }
 }
 
+/// N5: an image that makes each step warn.
+#[test]
+fn n5_many_warnings_are_counted() {
+    if !is_root() {
+        return;
+    }
+    let container = Container::new("etc = file");
+    let links: Vec<String> =
+        (0..200).flat_map(|index| ["--link".to_owned(), format!("x::/etc/{index}/link")]).collect();
+    let script = "mount -t tmpfs tmpfs /run; \"$@\"; cp -r /run/gpuspec $D/log";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_oci-hook"), "create-container"]);
+    command.arg("--allow-plain-root").args(links).env("D", container.path(""));
+    let ended = run(&mut command, container.state().as_bytes());
+    let log = fs::read_to_string(container.path("log/hook.log")).unwrap();
+    for text in [&ended.stderr, &log] {
+        assert_eq!(text.lines().count(), 40, "{text}");
+        assert!(text.ends_with(" 161 more warnings are not shown\n"), "{text}");
+    }
+}
+
 /// N5: what the journal has no room for is in the file, since crun's user sees neither standard error.
 #[test]
 fn n5_line_that_the_journal_does_not_take_is_in_the_file() {

@@ -8,7 +8,7 @@ use super::Host;
 
 /// Mounts FUSE at `$F`, whose requests nobody reads, then runs the words.
 const HANGING: &str = "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0,allow_other f $F || \
-    { echo mount: no FUSE >&2; exit 9; }; mount -t tmpfs t /run; \"$@\"; exit $?";
+    { echo mount: no FUSE >&2; exit 9; }; mount -t tmpfs t /run; timeout -s KILL 22 \"$@\"; exit $?";
 
 #[test]
 fn n7_commands_end_where_a_machines_root_hangs() {

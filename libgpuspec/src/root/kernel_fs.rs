@@ -1,13 +1,15 @@
-//! File systems whose files are the kernel's switches: nothing is mounted on those, and they hold no /dev.
+//! Which file system something of a tree is on: the tree's own, its /dev, or one of the kernel's.
 //!
-//! A file mounted over /proc/1/attr/exec takes the label that a runtime writes there (CVE-2019-16884), so runtimes
-//! refuse such targets too.
+//! The files of procfs, sysfs and their like are switches of the kernel, and nothing is mounted on those. A library
+//! mounted over /proc/1/attr/exec takes the label that a runtime writes there (CVE-2019-16884), so runtimes refuse such
+//! targets too.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs;
 use rustix::io::Errno;
 
+use super::directory::on_one_mount;
 use super::{Directory, Found, Root, mountinfo};
 use crate::error::{Error, Result};
 
@@ -52,6 +54,12 @@ impl Found<'_> {
 }
 
 impl Root {
+    /// Whether a directory lies on the root's own mount, not on one that was put over a part of it.
+    pub fn is_own_mount(&self, directory: &Directory) -> Result<bool> {
+        let same = on_one_mount(self.inner.as_fd(), directory.fd.as_fd());
+        same.map_err(|errno| self.error("/".into(), "asking for its mount", errno.into()))
+    }
+
     /// Whether a directory is the /dev that a runtime made for this tree alone.
     ///
     /// It is in memory, whole, and mounted nowhere outside the tree; a volume of the user's at /dev can be a

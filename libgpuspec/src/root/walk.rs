@@ -19,9 +19,8 @@ use crate::error::{Error, Result};
 const MAX_LINKS: usize = 40;
 /// FUSE_SUPER_MAGIC of linux/magic.h: a user can mount such a file system, and it reports any owner.
 const FUSE: fs::FsWord = 0x6573_5546;
-/// The owner that files of other users have in a user namespace (user_namespaces(7)).
-const OVERFLOW_UID: u32 = 65534;
 const STICKY: u32 = 0o1000;
+const ACTION: &str = "opening it as a root";
 
 /// A directory that was reached by a path of this machine.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub(crate) struct Walk {
     path: Utf8PathBuf,
     /// The first directory on the way in which others can exchange names.
     loose: Option<Utf8PathBuf>,
+    /// The same of the bundle whose config names an absolute path: it must lead to what is in there.
+    within: Option<Utf8PathBuf>,
     links: usize,
 }
 
@@ -41,7 +42,7 @@ impl Walk {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = fs::open("/", flags, Mode::empty()).and_then(|fd| Ok((fs::fstat(&fd)?, fd)));
         let (stat, fd) = opened.map_err(|errno| failed("/".into(), errno))?;
-        Ok(Walk { fd, directory: stat.into(), path: "/".into(), loose: None, links: 0 })
+        Ok(Walk { fd, directory: stat.into(), path: "/".into(), loose: None, within: None, links: 0 })
     }
 
     /// Continues along a path; an absolute one begins at `/` again.
@@ -56,23 +57,30 @@ impl Walk {
             if name == ".." {
                 self.ascend()?;
             } else {
-                self.descend(&name, &mut ahead).map_err(|error| match error {
-                    Error::Io { source, .. } => {
-                        failed(path, Errno::from_io_error(&source).unwrap_or(Errno::IO))
+                // Messages name the path that was asked for.
+                self.descend(&name, &mut ahead).map_err(|error| {
+                    if let Error::Io { source, .. } = error {
+                        Error::Io { path: path.to_owned(), action: ACTION, source }
+                    } else {
+                        error
                     }
-                    other => other,
                 })?;
             }
         }
-        Ok(())
+        // Others must not lead the walk out of the directory that they can change.
+        match self.loose.iter().chain(&self.within).find(|loose| !self.path.starts_with(loose)) {
+            None => Ok(()),
+            Some(loose) => Err(Error::Container(format!(
+                "its path leads through {loose}, which others than root can change, and out of it"
+            ))),
+        }
     }
 
     /// Puts the names of a path, or of a link's text, ahead of the others.
     fn turn(&mut self, path: &Utf8Path, ahead: &mut Vec<String>) -> Result<()> {
         if path.is_absolute() && self.path != "/" {
-            let (loose, links) = (self.loose.take(), self.links);
-            *self = Walk { loose, links, ..Walk::start()? };
-            self.stay()?;
+            let (within, links) = (self.loose.take().or_else(|| self.within.take()), self.links);
+            *self = Walk { within, links, ..Walk::start()? };
         }
         let names = path.as_str().split('/').filter(|name| !["", "."].contains(name));
         ahead.extend(names.rev().map(str::to_owned));
@@ -86,17 +94,7 @@ impl Walk {
         let (stat, fd) = opened.map_err(|errno| failed(&self.path, errno))?;
         (self.fd, self.directory) = (fd, stat.into());
         self.path.pop();
-        self.stay()
-    }
-
-    /// Others must not lead the walk out of the directory that they can change.
-    fn stay(&self) -> Result<()> {
-        match &self.loose {
-            Some(loose) if !self.path.starts_with(loose) => Err(Error::Container(format!(
-                "its path leads through {loose}, which others than root can change, and out of it"
-            ))),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn descend(&mut self, name: &str, ahead: &mut Vec<String>) -> Result<()> {
@@ -131,7 +129,9 @@ impl Walk {
                 let text = text.into_string().map_err(|_| failed(Errno::ILSEQ))?;
                 self.turn(Utf8Path::new(&text), ahead)
             }
-            _ => Err(failed(Errno::NOTDIR)),
+            Kind::File | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket | Kind::Unknown => {
+                Err(failed(Errno::NOTDIR))
+            }
         }
     }
 
@@ -155,7 +155,7 @@ impl Walk {
     /// Whether nobody but root could have led the walk elsewhere, or it has led to what a runtime alone makes:
     /// a directory mounted on itself.
     pub(crate) fn is_certain(&self) -> Result<bool> {
-        if self.loose.is_none() {
+        if self.loose.is_none() && self.within.is_none() {
             return Ok(true);
         }
         let mounts = mountinfo::own()?;
@@ -165,21 +165,24 @@ impl Walk {
 }
 
 fn failed(path: &Utf8Path, errno: Errno) -> Error {
-    Error::Io { path: path.to_owned(), action: "opening it as a root", source: errno.into() }
+    Error::Io { path: path.to_owned(), action: ACTION, source: errno.into() }
 }
 
 /// Whether others than root and this process's user can give the entry's name in the directory to something else.
 fn is_loose(directory: &Entry, entry: &Entry) -> bool {
-    let others_write = directory.mode & 0o002 != 0 || (directory.mode & 0o020 != 0 && directory.gid != 0);
+    let group_writes = directory.mode & 0o020 != 0 && directory.gid != 0 && !is_in_user_namespace();
+    let others_write = directory.mode & 0o002 != 0 || group_writes;
     let keeps = directory.mode & STICKY != 0 && is_trusted(entry.uid);
     !is_trusted(directory.uid) || (others_write && !keeps)
 }
 
+/// In a user namespace all owners: this process has no more rights there than the container's root, and the host's
+/// root and the user who started the container are other users, or unknown ones.
 fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == geteuid().as_raw() || (uid == OVERFLOW_UID && is_in_user_namespace())
+    uid == 0 || uid == geteuid().as_raw() || is_in_user_namespace()
 }
 
-/// Whether this process has a user namespace of its own, in which the host's root is an unknown user.
+/// Whether this process has a user namespace of its own.
 fn is_in_user_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     let map = || Root::proc().and_then(|proc| proc.read_text("self/uid_map".into(), 64 << 10));
