@@ -30,6 +30,7 @@ pub fn validate(spec: &Spec) -> Vec<Violation> {
 
 /// What breaks a rule, but for what follows from these mistakes: a value that could not even be read breaks other
 /// rules for no reason of its own.
+#[cfg(feature = "yaml")]
 pub(crate) fn validate_beyond(spec: &Spec, mistakes: &[Violation]) -> Vec<Violation> {
     rules(spec, mistakes).into_vec()
 }

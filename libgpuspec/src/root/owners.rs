@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -29,16 +30,19 @@ impl Owners {
 
     /// Root and the user who runs this program.
     ///
-    /// In a user namespace of its own also the overflow uid, which stands for every user that has no
+    /// In a user namespace without the host's root also the overflow uid, which stands for every user that has no
     /// number there: the root of the host is one of them.
     pub fn caller() -> Owners {
         let mut owners = vec![0, rustix::process::geteuid().as_raw()];
-        if let Ok(proc) = Root::proc()
-            && is_user_namespace(&proc)
-        {
-            owners.push(overflow(&proc));
+        if in_user_namespace() && !has_hosts_root(uid_map()) {
+            owners.push(overflow());
         }
         Owners(owners)
+    }
+
+    /// Whether a user is one of them.
+    pub(super) fn has(&self, uid: u32) -> bool {
+        self.0.contains(&uid)
     }
 
     /// Why a user other than these can change the file or directory, if one can.
@@ -48,7 +52,7 @@ impl Owners {
         // A user's private group has the user's number (USERGROUPS_ENAB, login.defs(5)); no other user is in it.
         let is_private = entry.uid != 0 && entry.gid == entry.uid;
         let others = if is_private { 0o002 } else { 0o022 };
-        if !self.0.contains(&entry.uid) {
+        if !self.has(entry.uid) {
             Some(Exposure::Owner(entry.uid))
         // The mode of a link means nothing (symlink(7)).
         } else if entry.kind != Kind::Symlink && entry.mode & others != 0 && !is_sticky {
@@ -129,14 +133,34 @@ fn names(path: &Utf8Path) -> VecDeque<String> {
     names.map(str::to_owned).collect()
 }
 
-fn is_user_namespace(proc: &Root) -> bool {
-    let map = proc.read_text("/self/uid_map".into(), MAX_TEXT).ok().flatten().unwrap_or_default();
+/// Whether this process has a user namespace of its own.
+pub(super) fn in_user_namespace() -> bool {
+    is_partial(uid_map())
+}
+
+/// /proc/self/uid_map, read once; empty where it cannot be read.
+fn uid_map() -> &'static str {
+    static MAP: OnceLock<String> = OnceLock::new();
+    MAP.get_or_init(|| read_proc("self/uid_map"))
+}
+
+fn read_proc(path: &str) -> String {
+    let text = Root::proc().and_then(|proc| proc.read_text(path.into(), MAX_TEXT));
+    text.ok().flatten().unwrap_or_default()
+}
+
+/// Whether a map is another than that of the initial namespace.
+fn is_partial(map: &str) -> bool {
     !map.trim().is_empty() && !map.split_whitespace().eq(INITIAL)
 }
 
-fn overflow(proc: &Root) -> u32 {
-    let number = proc.read_text("/sys/kernel/overflowuid".into(), MAX_TEXT).ok().flatten();
-    number.and_then(|text| text.trim().parse().ok()).unwrap_or(OVERFLOW)
+/// Whether a map has user 0 of the namespace around this one (user_namespaces(7), uid_map).
+fn has_hosts_root(map: &str) -> bool {
+    map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
+}
+
+fn overflow() -> u32 {
+    read_proc("sys/kernel/overflowuid").trim().parse().unwrap_or(OVERFLOW)
 }
 
 #[cfg(test)]
@@ -242,19 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn other_namespaces_are_known_by_their_map() {
-        let tree = tempfile::tempdir().unwrap();
-        fs::create_dir_all(tree.path().join("self")).unwrap();
-        let proc = Root::open(Utf8Path::from_path(tree.path()).unwrap()).unwrap();
-        assert!(!is_user_namespace(&proc), "no /proc: nothing is known");
-        for (map, expected) in [
-            ("         0          0 4294967295\n", false),
-            ("         0       1000          1\n", true),
-            ("0 100000 65536\n65536 1 1\n", true),
+    fn user_namespaces_are_known_by_their_map() {
+        for (map, is_partial, has_hosts_root) in [
+            ("", false, false),
+            ("         0          0 4294967295\n", false, true),
+            ("         0       1000          1\n", true, false),
+            ("0 1000 1\n1000 0 1\n", true, true),
+            ("0 100000 65536\n65536 1 1\n", true, false),
         ] {
-            fs::write(tree.path().join("self/uid_map"), map).unwrap();
-            assert_eq!(is_user_namespace(&proc), expected, "{map}");
+            assert_eq!(super::is_partial(map), is_partial, "{map}");
+            assert_eq!(super::has_hosts_root(map), has_hosts_root, "{map}");
         }
-        assert_eq!(overflow(&proc), 65534);
     }
 }

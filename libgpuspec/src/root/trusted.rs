@@ -9,7 +9,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Found, Root};
+use super::{Found, Owners, Root};
 use crate::error::{Error, Result};
 
 /// The kernel's own limit (path_resolution(7)).
@@ -17,9 +17,6 @@ const MAX_LINKS: usize = 40;
 /// Each directory on the way is held open, and the hook may have 64 files.
 const MAX_DEPTH: usize = 40;
 const WORLD_WRITABLE: u32 = 0o002;
-/// The owner of files whose owner has no number in this user namespace (user_namespaces(7)).
-const OVERFLOW: u32 = 65534;
-const MAX_MAP: u64 = 64 << 10;
 
 /// What is opened at one component of a path.
 struct Step {
@@ -39,6 +36,7 @@ impl Root {
         let mut here = self.step(self.inner.as_fd(), ".").map_err(failed)?;
         let mut left = components(path);
         let mut links = 0;
+        let owners = Owners::caller();
         while let Some(name) = left.pop() {
             if name == ".." {
                 here = above.pop().unwrap_or(here);
@@ -49,7 +47,7 @@ impl Root {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
                 Err(errno) => return Err(failed(errno)),
             };
-            judge(&here.stat, &next.stat, &name).map_err(|reason| self.distrusted(path, reason))?;
+            judge(&owners, &here.stat, &next.stat, &name).map_err(|reason| self.distrusted(path, reason))?;
             if FileType::from_raw_mode(next.stat.st_mode) != FileType::Symlink {
                 above.push(std::mem::replace(&mut here, next));
                 if above.len() > MAX_DEPTH {
@@ -96,7 +94,12 @@ fn components(path: &Utf8Path) -> Vec<String> {
 }
 
 /// Why what lies in a directory is not trusted.
-fn judge(directory: &fs::Stat, found: &fs::Stat, name: &str) -> std::result::Result<(), String> {
+fn judge(
+    owners: &Owners,
+    directory: &fs::Stat,
+    found: &fs::Stat,
+    name: &str,
+) -> std::result::Result<(), String> {
     let owner = found.st_uid;
     let kind = FileType::from_raw_mode(found.st_mode);
     let is_open = directory.st_mode & WORLD_WRITABLE != 0;
@@ -105,33 +108,16 @@ fn judge(directory: &fs::Stat, found: &fs::Stat, name: &str) -> std::result::Res
             "`{name}` is a symbolic link in a directory that all may write to; not followed"
         ));
     }
-    if kind == FileType::Symlink && !is_trusted(owner) {
+    if kind == FileType::Symlink && !owners.has(owner) {
         return Err(format!("`{name}` is a symbolic link of user {owner}; not followed"));
     }
-    if is_open && !is_trusted(owner) {
+    if is_open && !owners.has(owner) {
         return Err(format!("`{name}` is user {owner}'s, in a directory that all may write to; not root's"));
     }
     if is_open && kind != FileType::Directory && found.st_nlink > 1 {
         return Err(format!("`{name}` has {} names, in a directory that all may write to", found.st_nlink));
     }
     Ok(())
-}
-
-fn is_trusted(owner: u32) -> bool {
-    owner == 0
-        || owner == rustix::process::geteuid().as_raw()
-        || owner == OVERFLOW && hosts_root_is_unmapped()
-}
-
-/// Whether this is a user namespace in which the host's root has no number.
-fn hosts_root_is_unmapped() -> bool {
-    let map = Root::proc().and_then(|proc| proc.read_text("self/uid_map".into(), MAX_MAP));
-    map.ok().flatten().is_some_and(|map| !has_hosts_root(&map))
-}
-
-/// Whether a user namespace's map (user_namespaces(7), uid_map) has user 0 of the namespace around it.
-fn has_hosts_root(map: &str) -> bool {
-    map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
 }
 
 /// Directories whose files come and go with a service or a boot.
@@ -245,13 +231,5 @@ mod tests {
         for path in ["/runx/a", "/usr/lib/a", "/var/lib/tmp/a", "/dev/null"] {
             assert!(!is_run_time(path.into()), "{path}");
         }
-    }
-
-    #[test]
-    fn a_map_has_the_hosts_root_or_not() {
-        assert!(has_hosts_root("         0          0 4294967295\n"));
-        assert!(has_hosts_root("0 1000 1\n1000 0 1\n"));
-        assert!(!has_hosts_root("0 1000 1\n1 100000 65536\n"));
-        assert!(!has_hosts_root(""));
     }
 }

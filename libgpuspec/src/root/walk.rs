@@ -5,13 +5,13 @@
 //! check is made on the very descriptors that the walk continues from.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use super::owners::in_user_namespace;
 use super::{Entry, Kind, Root, descriptor_path, mountinfo};
 use crate::error::{Error, Result};
 
@@ -170,7 +170,7 @@ fn failed(path: &Utf8Path, errno: Errno) -> Error {
 
 /// Whether others than root and this process's user can give the entry's name in the directory to something else.
 fn is_loose(directory: &Entry, entry: &Entry) -> bool {
-    let group_writes = directory.mode & 0o020 != 0 && directory.gid != 0 && !is_in_user_namespace();
+    let group_writes = directory.mode & 0o020 != 0 && directory.gid != 0 && !in_user_namespace();
     let others_write = directory.mode & 0o002 != 0 || group_writes;
     let keeps = directory.mode & STICKY != 0 && is_trusted(entry.uid);
     !is_trusted(directory.uid) || (others_write && !keeps)
@@ -179,13 +179,5 @@ fn is_loose(directory: &Entry, entry: &Entry) -> bool {
 /// In a user namespace all owners: this process has no more rights there than the container's root, and the host's
 /// root and the user who started the container are other users, or unknown ones.
 fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == geteuid().as_raw() || is_in_user_namespace()
-}
-
-/// Whether this process has a user namespace of its own.
-fn is_in_user_namespace() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    let map = || Root::proc().and_then(|proc| proc.read_text("self/uid_map".into(), 64 << 10));
-    let is_whole = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
-    *ANSWER.get_or_init(|| map().is_ok_and(|map| map.is_some_and(|map| !is_whole(map))))
+    uid == 0 || uid == geteuid().as_raw() || in_user_namespace()
 }
