@@ -336,9 +336,10 @@ fn each_class_of_failure_has_its_status_and_writes_nothing() {
 fn d1_a_mount_whose_source_is_missing_is_left_out_or_named() {
     let host = Host::new();
     let spec = |source: &str| {
+        let (source, options) = source.split_once(' ').unwrap_or((source, ""));
         format!(
             "cdiVersion: 0.5.0\nkind: v.com/c\ndevices: [{{name: a, containerEdits: {{env: [A=1], mounts: [{{hostPath: {source}, \
-             containerPath: /run/x}}]}}}}]\n"
+             containerPath: /run/x, options: [{options}]}}]}}}}]\n"
         )
     };
     std::os::unix::fs::symlink(host.path().join("d"), host.path().join("link")).unwrap();
@@ -359,6 +360,8 @@ fn d1_a_mount_whose_source_is_missing_is_left_out_or_named() {
         ("/var/run/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
         ("/dev/shm/libgpuspec-none".to_owned(), 0, 0, "mount left out"),
         ("/usr/lib/libgpuspec-none.so".to_owned(), 84, 0, "/usr/lib/libgpuspec-none.so: not on this host"),
+        // A driver container's library.
+        ("/run/libgpuspec-none.so ro".to_owned(), 84, 0, "/run/libgpuspec-none.so: not on this host"),
         // H9: the user who made that link could have chosen any directory.
         (
             format!("{}/link", host.path().display()),

@@ -3,7 +3,6 @@
 use camino::Utf8Path;
 
 use super::spec::{ContainerEdits, Mount};
-use crate::root::is_run_time;
 use crate::{Error, Notice, Root};
 
 /// Why a mount cannot be made as the spec has it.
@@ -36,7 +35,7 @@ pub fn source_problem(mount: &Mount, host: &Root) -> Option<SourceProblem> {
 pub fn drop_absent_mounts(edits: &mut ContainerEdits, host: &Root) -> Result<Vec<Notice>, SourceProblem> {
     let (mut kept, mut notices) = (Vec::new(), Vec::new());
     for mount in std::mem::take(&mut edits.mounts) {
-        let comes_and_goes = is_run_time(Utf8Path::new(&mount.host_path));
+        let comes_and_goes = mount.comes_and_goes();
         match source_problem(&mount, host) {
             Some(problem @ SourceProblem::Missing(_)) if !comes_and_goes => return Err(problem),
             Some(problem @ SourceProblem::Missing(_)) => notices.push(left_out(&problem)),

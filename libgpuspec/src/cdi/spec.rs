@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 use serde::Serialize;
 
+use crate::root::is_run_time;
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -145,6 +147,14 @@ pub struct Mount {
     /// File system type; demands 0.4.0 when not empty.
     #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
     pub mount_type: String,
+}
+
+impl Mount {
+    /// Whether the source may come and go with a service: it lies in a run-time directory such as /run, and is not
+    /// mounted read-only, as a driver container's libraries below /run are.
+    pub fn comes_and_goes(&self) -> bool {
+        is_run_time(Utf8Path::new(&self.host_path)) && !self.options.iter().any(|option| option == "ro")
+    }
 }
 
 /// A program the runtime runs at one point of a container's life.

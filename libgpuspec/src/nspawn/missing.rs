@@ -47,13 +47,14 @@ impl fmt::Display for Missing {
 
 /// An error if something is missing, but for what comes and goes with a service, and what is not trusted: both are left out.
 pub fn all_there(edits: &ContainerEdits, sources: &Sources) -> Result<(), Missing> {
-    let files = edits.mounts.iter().map(|mount| Utf8Path::new(&mount.host_path));
+    let files = edits.mounts.iter().filter(|mount| !mount.comes_and_goes());
+    let files = files.map(|mount| Utf8Path::new(&mount.host_path));
     let files =
         files.filter(|path| !sources.files.contains_key(*path) && !sources.distrusted.contains(*path));
     let nodes = edits.device_nodes.iter().map(DeviceNode::source);
     let nodes = nodes.filter(|path| !sources.nodes.contains_key(*path));
     let missing = Missing {
-        files: files.filter(|path| !is_run_time(path)).map(Utf8Path::to_owned).collect(),
+        files: files.map(Utf8Path::to_owned).collect(),
         nodes: nodes.filter(|path| !is_run_time(path)).map(Utf8Path::to_owned).collect(),
     };
     if missing == Missing::default() { Ok(()) } else { Err(missing) }
