@@ -3,6 +3,7 @@
 //! `cargo test --release --test growth -- --nocapture` prints the figures that tests/bench/README.md explains.
 // The lints' leave for tests does not reach helper functions, and a test's own trees are not a host's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(clippy::print_stdout)] // the figures
 
 #[path = "support/elf.rs"]
 #[allow(dead_code)]

@@ -16,8 +16,11 @@ fn device(name: &str) -> String {
     format!("{{\"name\":\"{name}\",\"containerEdits\":{{\"env\":[\"A=B\"]}}}}")
 }
 
+/// A text of that many parts.
+type Text = fn(usize) -> String;
+
 /// Texts by their name, each a function of the number of its parts.
-fn texts() -> Vec<(&'static str, fn(usize) -> String)> {
+fn texts() -> Vec<(&'static str, Text)> {
     vec![
         ("devices that are numbers", |n| format!("{{\"devices\":[{}]}}", repeated(n, |_| "1".into()))),
         ("devices that are empty", |n| format!("{{{HEAD},\"devices\":[{}]}}", repeated(n, |_| "{}".into()))),
