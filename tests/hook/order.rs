@@ -183,7 +183,7 @@ fn add_driver(image: &Image, spec: Spec, container: &Container) {
             let mounts: String = DRIVER
                 .map(|name| format!("mount --bind '{0}/{name}' '{0}/{name}' && ", root.display()))
                 .concat();
-            let script = format!("{mounts} exec \"$0\" update-ldcache --folder {folder}");
+            let script = format!("{mounts} exec \"$0\" update-ldcache --allow-plain-root --folder {folder}");
             let mut command = Command::new("unshare");
             command.args([
                 "-m",
