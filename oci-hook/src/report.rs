@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use libgpuspec::line::one_line;
 use libgpuspec::{Notice, Result, Root};
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -15,11 +16,8 @@ const LOG_DIRECTORY: &str = "gpuspec";
 const LOG: &str = "hook.log";
 /// Of the log, which is begun again where it would become larger.
 const MAX_LOG: u64 = 1 << 20;
-/// Most bytes of one line; what an image or a spec made longer is cut.
-const MAX_LINE: usize = 4 << 10;
 /// Most lines of one run, the last of which counts the others.
 const MAX_LINES: usize = 40;
-const CUT: &str = " [cut]";
 
 /// How bad it is, as syslog(3) counts.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +62,7 @@ impl Report {
     }
 
     fn write(&self, priority: Priority, text: &str) {
-        let text = shown(text);
+        let text = one_line(text);
         // eprintln! would end the process where nobody takes what it writes.
         let _ = writeln!(std::io::stderr(), "{}: {text}", self.program);
         let entry = entry(self.program, priority, &text);
@@ -89,27 +87,6 @@ impl Report {
     }
 }
 
-/// A text as one line of a terminal: names in it may be an image's. What is too long is cut.
-fn shown(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(MAX_LINE));
-    for character in text.chars() {
-        let length = line.len();
-        line.extend(visible(character));
-        if line.len() > MAX_LINE - CUT.len() {
-            line.truncate(length);
-            line.push_str(CUT);
-            break;
-        }
-    }
-    line
-}
-
-fn visible(character: char) -> impl Iterator<Item = char> {
-    let escaped = character.is_control().then(|| character.escape_default());
-    let plain = escaped.is_none().then_some(character);
-    escaped.into_iter().flatten().chain(plain)
-}
-
 /// A full queue is not waited for.
 fn journal() -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
@@ -127,24 +104,4 @@ fn log(run: &Root, text: &str) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let directory = run.make_directory(LOG_DIRECTORY.into())?;
     directory.append(LOG, format!("{now} {text}\n").as_bytes(), MAX_LOG)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n5_long_line_is_cut_at_a_character() {
-        assert_eq!(shown("a\nb\u{1b}"), "a\\nb\\u{1b}");
-        for text in ["x".repeat(10_000), "\u{1f600}".repeat(5_000), "\n".repeat(5_000)] {
-            let line = shown(&text);
-            assert!(
-                line.len() <= MAX_LINE && line.len() > MAX_LINE - 16 && line.ends_with(CUT),
-                "{}",
-                line.len()
-            );
-        }
-        let fits = "x".repeat(MAX_LINE - CUT.len());
-        assert_eq!(shown(&fits), fits);
-    }
 }
