@@ -96,6 +96,25 @@ fn h2_exchanged_bundle_leads_to_no_directory_of_the_host() {
     }
 }
 
+/// H11: an access list lets another user write, and shows in the bits of the group, which may be root's.
+#[test]
+fn h11_bundle_in_a_directory_that_a_group_can_change_leads_to_no_other_mount() {
+    let exchange = "chown 0:0 $U; chmod 775 $U; mv $U/b $U/old; P=$V/../prepared; mkdir $P; cp $U/old/config.json $P; \
+                    mount -t tmpfs t $V; mkdir -p $V/usr/lib; ln -s $V $P/rootfs; ln -s $P $U/b";
+    for words in WORDS {
+        for index in [0, 1] {
+            let container = Container::new("usr/lib/");
+            let state = &states(&container)[index];
+            let check = format!(
+                "{MOUNTED}; {exchange}; \"$@\" && exit 1; status=$?; test ! -e $V/usr/lib/b; exit $status"
+            );
+            let Some(ended) = after(&container, &check, words, state) else { return };
+            assert!([66, 67].contains(&ended.status.unwrap()), "{words:?}: {ended:?}");
+            assert!(ended.stderr.contains("others than root can change"), "{words:?}: {ended:?}");
+        }
+    }
+}
+
 /// The config that is read by the bundle's path can be another's, too.
 #[test]
 fn h2_config_of_another_leads_to_no_directory_of_the_host() {
@@ -125,6 +144,7 @@ fn h2_honest_roots_are_taken_wherever_they_are() {
         ),
         ("in a directory for all", "mount --bind $R $R; chown 0 $U; chmod 1777 $U"),
         ("of root's own", "chown 0 $U; mount -t tmpfs t $R"),
+        ("of root's own, for a group", "chown 0 $U; chmod 775 $U; mount --bind $R $R"),
     ];
     for (what, commands) in cases {
         for words in WORDS {

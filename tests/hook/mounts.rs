@@ -201,11 +201,11 @@ mod optional {
         let cases = [
             (
                 "chmod 1777 /run; ln -s $O /run/shared; chown -h 1001 /run/shared",
-                "symbolic link in a directory",
+                "symbolic link in a world-writable directory",
             ),
-            ("chmod 1777 /run; ln -s $O /run/shared", "symbolic link in a directory"),
-            ("ln -s $O /run/shared; chown -h 1001 /run/shared", "symbolic link of user 1001"),
-            ("chmod 1777 /run; mkdir /run/shared; chown 1001 /run/shared", "user 1001's"),
+            ("chmod 1777 /run; ln -s $O /run/shared", "symbolic link in a world-writable directory"),
+            ("ln -s $O /run/shared; chown -h 1001 /run/shared", "symbolic link owned by user 1001"),
+            ("chmod 1777 /run; mkdir /run/shared; chown 1001 /run/shared", "belongs to user 1001"),
             ("echo x >/run/shared", "a regular file, not a directory"),
             ("mkfifo /run/shared", "a FIFO, not a directory"),
         ];
@@ -214,6 +214,27 @@ mod optional {
             let lines: Vec<&str> = ended.stderr.lines().filter(|line| line.contains("shared")).collect();
             assert!(lines.len() == 1 && lines[0].contains(word), "{commands}: {ended:?}");
         }
+    }
+
+    /// H10: an image's link must not have the host's directory cover what a runtime opens after the hook.
+    #[test]
+    fn h10_no_mount_covers_the_root_its_dev_or_a_device() {
+        let cases = [
+            ("mkdir $R/dev; mount -t tmpfs dev $R/dev; ln -s /dev $R/tmp/shared", "test ! -e $R/dev/new"),
+            ("mkdir $R/vol; mount -t tmpfs vol $R/vol; ln -s ../vol $R/tmp/shared", "test ! -e $R/vol/new"),
+            ("ln -s / $R/tmp/shared", "test -d $R/etc"),
+            ("ln -s /../.. $R/tmp/shared", "test -d $R/etc"),
+        ];
+        for (commands, check) in cases {
+            let commands = format!("mkdir /run/shared; touch /run/shared/new; {commands}");
+            let Some(ended) = hook("etc/\ntmp/", &commands, check) else { return };
+            let word = "the root, or another mount; nothing is mounted over it";
+            assert!(ended.stderr.contains(word), "{commands}: {ended:?}");
+        }
+        let device =
+            "mkdir -p $R/run/daemon $R/dev; mknod $R/dev/null c 1 3; ln -s /dev/null $R/run/daemon/socket";
+        let Some(ended) = hook("etc/", device, "test -c $R/dev/null") else { return };
+        assert!(ended.stderr.contains("cannot be mounted on a character device"), "{ended:?}");
     }
 
     #[test]

@@ -89,12 +89,9 @@ fn h9_what_another_user_put_into_a_directory_for_all_is_left_out() {
         ask(by_hook);
         fs::create_dir_all("/run/secret").unwrap();
         let attacks: [(fn(), &str); 3] = [
-            (
-                || symlink("/run/secret", SHARED).unwrap(),
-                "symbolic link in a directory that all may write to",
-            ),
-            (|| fs::create_dir(SHARED).unwrap(), "`shared` is user 1001's"),
-            (|| drop(UnixListener::bind(SHARED).unwrap()), "`shared` is user 1001's"),
+            (|| symlink("/run/secret", SHARED).unwrap(), "symbolic link in a world-writable directory"),
+            (|| fs::create_dir(SHARED).unwrap(), "`shared` belongs to user 1001"),
+            (|| drop(UnixListener::bind(SHARED).unwrap()), "`shared` belongs to user 1001"),
         ];
         for (attack, word) in attacks {
             attack();

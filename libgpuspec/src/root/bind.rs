@@ -9,6 +9,7 @@ use rustix::mount::{self, MountFlags, MountPropagationFlags, OpenTreeFlags, Unmo
 
 use super::cover::{attach, is_shared};
 use super::proc::own_link;
+use super::walk::is_mount_root;
 use super::{Directory, Entry, Found, Kind, Root, descriptor_path, mountinfo};
 use crate::error::{Error, Result};
 
@@ -71,11 +72,30 @@ impl Found<'_> {
     /// An error if this clone cannot be mounted on it, or must not be.
     pub(super) fn takes(&self, clone: &ClonedMount) -> Result<()> {
         self.is_mountable()?;
-        if (self.entry.kind == Kind::Directory) == (clone.kind == Kind::Directory) {
+        if self.entry.kind == Kind::Directory && self.is_covering()? {
+            let path = self.root.outside(self.path);
+            return Err(Error::Container(format!(
+                "{path}: the root, or another mount; nothing is mounted over it"
+            )));
+        }
+        // A runtime opens /dev/null, and programs their devices, by these names.
+        let is_device = matches!(self.entry.kind, Kind::CharDevice | Kind::BlockDevice | Kind::Fifo);
+        let is_fit = (self.entry.kind == Kind::Directory) == (clone.kind == Kind::Directory);
+        if is_fit && (!is_device || self.entry.kind == clone.kind) {
             return Ok(());
         }
         let reason = format!("a {} cannot be mounted on a {}", clone.kind.word(), self.entry.kind.word());
         Err(Error::Format { path: self.root.outside(self.path), reason })
+    }
+
+    /// Whether a mount on it would cover the tree itself, or a mount of its own such as /dev: a runtime opens files of
+    /// these once more after the hooks have run, with its own rights.
+    fn is_covering(&self) -> Result<bool> {
+        let root = fs::fstat(&self.root.inner);
+        let root = Entry::from(
+            root.map_err(|errno| self.root.error(self.path, "reading its status", errno.into()))?,
+        );
+        Ok(root.identity == self.entry.identity || is_mount_root(self.fd.as_fd(), self.path)?)
     }
 
     pub(super) fn cloned(&self, how: OpenTreeFlags) -> Result<ClonedMount> {

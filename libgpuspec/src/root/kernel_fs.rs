@@ -14,7 +14,7 @@ use super::{Directory, Found, Root, mountinfo};
 use crate::error::{Error, Result};
 
 /// The numbers of linux/magic.h, which rustix has no names for.
-const KERNELS: [fs::FsWord; 15] = [
+const KERNELS: [fs::FsWord; 19] = [
     fs::PROC_SUPER_MAGIC,
     0x6265_6572,                   // sysfs
     0x0027_e0eb,                   // cgroup
@@ -30,6 +30,10 @@ const KERNELS: [fs::FsWord; 15] = [
     0x6165_676c,                   // pstore
     0x4249_4e4d,                   // binfmt_misc
     0x6e73_6673,                   // nsfs
+    0x9584_58f6_u32 as fs::FsWord, // hugetlbfs
+    0x6573_5543,                   // fusectl
+    0xde5e_81e4_u32 as fs::FsWord, // efivarfs
+    0x4341_5d53,                   // smackfs
 ];
 
 /// statfs(2), and what devtmpfs says too.

@@ -18,7 +18,7 @@ const MAX_TEXT: u64 = 1 << 14;
 /// The overflow uid where the kernel does not name one (proc(5)).
 const OVERFLOW: u32 = 65534;
 
-/// The users who may own a file that a program believes.
+/// The users whose files a program trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owners(Vec<u32>);
 
@@ -116,7 +116,10 @@ impl Root {
                 let reason = format!("more than {MAX_LINKS} links on the way");
                 return Err(Error::Format { path: self.outside(path), reason });
             }
-            let Some(target) = self.read_link(&step)? else { return Ok(None) };
+            let Some(target) = self.read_link(&step)? else {
+                let reason = "a link whose text is not UTF-8".to_owned();
+                return Err(Error::Format { path: self.outside(&step), reason });
+            };
             if target.is_absolute() {
                 done = "/".into();
             }

@@ -17,6 +17,7 @@ const MAX_LINKS: usize = 40;
 /// Each directory on the way is held open, and the hook may have 64 files.
 const MAX_DEPTH: usize = 40;
 const WORLD_WRITABLE: u32 = 0o002;
+const GROUP_WRITABLE: u32 = 0o020;
 
 /// What is opened at one component of a path.
 struct Step {
@@ -27,8 +28,8 @@ struct Step {
 impl Root {
     /// Finds what `path` leads to, if no other user than root or this process chose it.
     ///
-    /// A link of another user is an error, and so is one in a directory that all may write to. In such a directory a
-    /// file must be root's or this process's, under its one name. In a user namespace without the host's root,
+    /// A link of another user is an error, and so is any link in a directory that all may write to. In a directory that
+    /// others may write to, all or its group, a file must be root's or this process's, under its one name. In a user namespace without the host's root,
     /// an owner who has no number there counts as root.
     pub fn find_trusted<'a>(&'a self, path: &'a Utf8Path) -> Result<Option<Found<'a>>> {
         let failed = |errno: Errno| self.error(path, "looking it up", errno.into());
@@ -59,7 +60,8 @@ impl Root {
             if links > MAX_LINKS {
                 return Err(failed(Errno::LOOP));
             }
-            let text = self.link_text(path, fs::readlinkat(&next.fd, "", Vec::new()))?.unwrap_or_default();
+            let text = self.link_text(path, fs::readlinkat(&next.fd, "", Vec::new()))?;
+            let text = text.ok_or_else(|| failed(Errno::ILSEQ))?;
             if text.is_absolute() {
                 above.truncate(1);
                 here = above.pop().unwrap_or(here);
@@ -103,19 +105,20 @@ fn judge(
     let owner = found.st_uid;
     let kind = FileType::from_raw_mode(found.st_mode);
     let is_open = directory.st_mode & WORLD_WRITABLE != 0;
+    // An access list shows in the group's bits (acl(5)).
+    let is_shared = directory.st_mode & (WORLD_WRITABLE | GROUP_WRITABLE) != 0;
     if kind == FileType::Symlink && is_open {
-        return Err(format!(
-            "`{name}` is a symbolic link in a directory that all may write to; not followed"
-        ));
+        return Err(format!("`{name}` is a symbolic link in a world-writable directory; not followed"));
     }
     if kind == FileType::Symlink && !owners.has(owner) {
-        return Err(format!("`{name}` is a symbolic link of user {owner}; not followed"));
+        return Err(format!("`{name}` is a symbolic link owned by user {owner}; not followed"));
     }
-    if is_open && !owners.has(owner) {
-        return Err(format!("`{name}` is user {owner}'s, in a directory that all may write to; not root's"));
+    if is_shared && !owners.has(owner) {
+        return Err(format!("`{name}` belongs to user {owner}, in a directory that others can write to"));
     }
-    if is_open && kind != FileType::Directory && found.st_nlink > 1 {
-        return Err(format!("`{name}` has {} names, in a directory that all may write to", found.st_nlink));
+    if is_shared && kind != FileType::Directory && found.st_nlink > 1 {
+        let count = found.st_nlink;
+        return Err(format!("`{name}` has {count} hard links, in a directory that others can write to"));
     }
     Ok(())
 }
@@ -179,10 +182,10 @@ mod tests {
             ("/etc/sub/up/file", Ok(true)),
             ("/etc/absolute/sub", Ok(true)),
             ("/../../etc/file", Ok(true)),
-            ("/tmp/link", Err("`link` is a symbolic link in a directory that all may write to")),
-            ("/tmp/link/file", Err("`link` is a symbolic link in a directory that all may write to")),
-            ("/etc/by-link", Err("`link` is a symbolic link in a directory that all may write to")),
-            ("/tmp/secret", Err("`secret` has 2 names")),
+            ("/tmp/link", Err("`link` is a symbolic link in a world-writable directory")),
+            ("/tmp/link/file", Err("`link` is a symbolic link in a world-writable directory")),
+            ("/etc/by-link", Err("`link` is a symbolic link in a world-writable directory")),
+            ("/tmp/secret", Err("`secret` has 2 hard links")),
             ("/etc/loop", Err("Too many levels of symbolic links")),
         ];
         for (path, expected) in cases {
@@ -204,18 +207,27 @@ mod tests {
     fn h9_what_another_user_put_there_is_refused() {
         let (tree, root) = tree();
         let at = |name: &str| tree.path().join(name);
-        let given = [at("tmp/own"), at("tmp/file"), at("etc/link"), at("etc/sub")];
+        // A group or an access list may write there, which the same bits show.
+        std::fs::create_dir(at("group")).unwrap();
+        std::fs::write(at("group/file"), "x").unwrap();
+        std::fs::hard_link(at("etc/secret"), at("group/secret")).unwrap();
+        symlink("/etc/file", at("group/link")).unwrap();
+        mode(&at("group"), 0o775);
+        let given = [at("tmp/own"), at("tmp/file"), at("etc/link"), at("etc/sub"), at("group/file")];
         if given.iter().any(|path| std::os::unix::fs::lchown(path, Some(1001), None).is_err()) {
             eprintln!("skipped: needs CAP_CHOWN");
             return;
         }
         for (path, word) in [
-            ("/tmp/own", Some("`own` is user 1001's")),
-            ("/tmp/own/sub", Some("`own` is user 1001's")),
-            ("/tmp/file", Some("`file` is user 1001's")),
-            ("/etc/link", Some("`link` is a symbolic link of user 1001")),
+            ("/tmp/own", Some("`own` belongs to user 1001")),
+            ("/tmp/own/sub", Some("`own` belongs to user 1001")),
+            ("/tmp/file", Some("`file` belongs to user 1001")),
+            ("/etc/link", Some("`link` is a symbolic link owned by user 1001")),
             // A daemon's own directory, as /run/nvidia-persistenced is.
             ("/etc/sub", None),
+            ("/group/file", Some("`file` belongs to user 1001")),
+            ("/group/secret", Some("`secret` has 3 hard links")),
+            ("/group/link", None),
         ] {
             let refused = root.find_trusted(path.into()).err().map(|error| error.to_string());
             assert_eq!(word.is_some(), refused.is_some(), "{path}: {refused:?}");
@@ -224,7 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn run_time_directories_are_told_by_their_names() {
+    fn h9_a_link_that_is_not_text_is_an_error() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let (tree, root) = tree();
+        symlink(OsStr::from_bytes(b"\xff"), tree.path().join("etc/sub/odd")).unwrap();
+        std::fs::write(tree.path().join("etc/sub/file"), "x").unwrap();
+        assert!(root.find_trusted("/etc/sub/odd/file".into()).is_err());
+        assert!(root.exposed("/etc/sub/odd/file".into(), &Owners::caller()).is_err());
+    }
+
+    #[test]
+    fn is_run_time_accepts_only_run_time_directories() {
         for path in ["/run/a", "/var/run/a/b", "/tmp/a", "/var/tmp/a", "/dev/shm/a", "/./run/a", "//tmp/a"] {
             assert!(is_run_time(path.into()), "{path}");
         }

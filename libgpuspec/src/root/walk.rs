@@ -4,7 +4,7 @@
 //! container can lead that path to any directory in between. So each directory on the way is checked, and the
 //! check is made on the very descriptors that the walk continues from.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
@@ -142,14 +142,7 @@ impl Walk {
 
     /// Whether the directory is where a file system is mounted.
     pub(crate) fn is_mount_point(&self) -> Result<bool> {
-        let failed = |errno| failed(&self.path, errno);
-        let status = fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).map_err(failed)?;
-        if status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
-            return Ok(status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
-        }
-        // Linux before 5.8.
-        let place = descriptor_path(self.fd.as_fd())?;
-        Ok(mountinfo::own()?.iter().any(|mount| mount.place == place))
+        is_mount_root(self.fd.as_fd(), &self.path)
     }
 
     /// Whether nobody but root could have led the walk elsewhere, or it has led to what a runtime alone makes:
@@ -164,13 +157,26 @@ impl Walk {
     }
 }
 
+/// Whether a descriptor is open on the root of a mount; `path` is for messages.
+pub(super) fn is_mount_root(fd: BorrowedFd<'_>, path: &Utf8Path) -> Result<bool> {
+    let status = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    let status = status.map_err(|errno| failed(path, errno))?;
+    if status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    // Linux before 5.8.
+    let place = descriptor_path(fd)?;
+    Ok(mountinfo::own()?.iter().any(|mount| mount.place == place))
+}
+
 fn failed(path: &Utf8Path, errno: Errno) -> Error {
     Error::Io { path: path.to_owned(), action: ACTION, source: errno.into() }
 }
 
 /// Whether others than root and this process's user can give the entry's name in the directory to something else.
 fn is_loose(directory: &Entry, entry: &Entry) -> bool {
-    let group_writes = directory.mode & 0o020 != 0 && directory.gid != 0 && !in_user_namespace();
+    // With an access list the group's bits are its mask (acl(5)), so the number of the group says nothing.
+    let group_writes = directory.mode & 0o020 != 0 && !in_user_namespace();
     let others_write = directory.mode & 0o002 != 0 || group_writes;
     let keeps = directory.mode & STICKY != 0 && is_trusted(entry.uid);
     !is_trusted(directory.uid) || (others_write && !keeps)
