@@ -81,7 +81,7 @@ fn n13_an_entry_that_opens_devices_to_images_warns() {
     ] {
         let (status, _, stderr) = directory.hooks("install", &arguments);
         assert_eq!(status, Some(0), "{stderr}");
-        let warning = format!("{}: {what} of an image count as well", arguments[0]);
+        let warning = format!("{}: images can set {what} too", arguments[0]);
         assert!(stderr.contains(&warning), "{stderr}");
         assert!(directory.text().contains(arguments[1]), "{}", directory.text());
     }

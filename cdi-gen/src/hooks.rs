@@ -193,9 +193,8 @@ impl Install {
             ("--environment-variable", "variables", !entry.variables.is_empty()),
         ] {
             if is_given {
-                output::note(&format!(
-                    "warning: {path}: {flag}: {what} of an image count as well, so any image that is run can ask for \
-                     these devices"
+                output::warning(&format!(
+                    "{path}: {flag}: images can set {what} too, so every image that is run can request these devices"
                 ));
             }
         }

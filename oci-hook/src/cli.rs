@@ -60,19 +60,18 @@ struct CreateContainer {
     #[arg(long, value_name = "STEP")]
     require: Vec<Step>,
     #[command(flatten)]
-    root: Root,
+    root: RootFlag,
 }
 
 /// What is said of the container's root.
 #[derive(Debug, Args)]
-pub(crate) struct Root {
-    /// Take a root that is not a mount point, or that others than root can exchange: for trees that no runtime has
-    /// prepared
+pub(crate) struct RootFlag {
+    /// Accept a root that is not a mount point, or that other users can replace; for trees that no runtime has prepared
     #[arg(long)]
     allow_plain_root: bool,
 }
 
-impl Root {
+impl RootFlag {
     /// Whether it may be a plain directory.
     pub(crate) fn plain(&self) -> PlainRoot {
         if self.allow_plain_root { PlainRoot::Allowed } else { PlainRoot::Refused }

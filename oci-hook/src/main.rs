@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Nothing => ExitCode::SUCCESS,
         Command::Unknown(name) => {
             // A spec made by a newer cdi-gen must not keep containers from starting.
-            say(Priority::Warning, &format!("`{name}` is no hook known to this version; nothing done"));
+            say(Priority::Warning, &format!("unknown hook `{name}`; ignored"));
             ExitCode::SUCCESS
         }
     }

@@ -112,7 +112,7 @@ struct State {
     #[arg(long, value_name = "FILE", default_value = "")]
     container_spec: String,
     #[command(flatten)]
-    root: cli::Root,
+    root: cli::RootFlag,
 }
 
 impl Hook {

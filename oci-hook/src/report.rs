@@ -66,7 +66,7 @@ impl Report {
         // eprintln! would end the process where nobody takes what it writes.
         let _ = writeln!(std::io::stderr(), "{}: {text}", self.program);
         let entry = entry(self.program, priority, &text);
-        // A journal that has no room for it, or takes none so long, does not have it.
+        // The journal refuses a line while its queue is full, or if the line is too long.
         let is_kept = self.journal.as_ref().is_some_and(|journal| journal.send(&entry).is_ok());
         if let Some(run) = self.run.as_ref().filter(|_| !is_kept) {
             // Nobody is left to report to if that fails.

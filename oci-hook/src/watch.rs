@@ -1,4 +1,4 @@
-//! A limit of time on what this process does, a file system that never answers among it.
+//! A time limit for this process, which also ends it while a file system does not answer.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::kernel;
 
-/// For all stages of a machine: a lock of it that another holds is waited for ten seconds.
+/// For each stage of a machine, of which waiting for the machine's lock may take ten seconds.
 pub const MACHINE: Duration = Duration::from_secs(15);
 const STACK: usize = 256 << 10;
 

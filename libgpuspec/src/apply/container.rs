@@ -114,7 +114,7 @@ impl Place {
         match (is_mount_point, is_certain) {
             (false, _) => Err(Error::Container(format!("its root {path} is not a mount point"))),
             (true, false) => Err(Error::Container(format!(
-                "its root {path} can be exchanged by others than root, and is not a directory mounted on itself"
+                "users other than root can replace its root {path}, and no runtime mounted it on itself"
             ))),
             (true, true) => Ok(root),
         }

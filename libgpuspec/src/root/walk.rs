@@ -71,7 +71,7 @@ impl Walk {
         match self.loose.iter().chain(&self.within).find(|loose| !self.path.starts_with(loose)) {
             None => Ok(()),
             Some(loose) => Err(Error::Container(format!(
-                "its path leads through {loose}, which others than root can change, and out of it"
+                "its path leaves {loose}, a directory that users other than root can change"
             ))),
         }
     }
@@ -118,7 +118,7 @@ impl Walk {
             Kind::Symlink => {
                 if let Some(loose) = &self.loose {
                     return Err(Error::Container(format!(
-                        "its path leads through the symbolic link {here}, and others than root can change {loose}"
+                        "its path has the symbolic link {here}, below {loose}, which users other than root can change"
                     )));
                 }
                 self.links += 1;

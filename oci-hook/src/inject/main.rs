@@ -100,8 +100,7 @@ fn main() -> ExitCode {
         Command::Nothing => Ok(()),
         Command::Unknown(name) => {
             // An entry of hooks.d made for a newer version must not keep containers from starting.
-            report
-                .say(Priority::Warning, &format!("`{name}` is no stage known to this version; nothing done"));
+            report.say(Priority::Warning, &format!("unknown stage `{name}`; ignored"));
             Ok(())
         }
     };
@@ -130,7 +129,7 @@ fn prestarted(entry: &Entry, report: &Report) -> ExitCode {
     done.unwrap_or_else(|failure| ExitCode::from(status(Err(failure), report)))
 }
 
-/// A limit on all that a stage does, the first look at a file among it.
+/// Limits the time of a whole stage, from its first file access on.
 fn watched(limit: Duration, class: Class, is_kept: bool) -> Watch {
     Watch::new(limit, move || {
         let report = if is_kept { Report::standard_error(PROGRAM) } else { Report::open(PROGRAM) };
