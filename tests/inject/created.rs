@@ -15,6 +15,8 @@ const SHIFTED: u32 = 100_000;
 /// A bundle, a directory of specs, and the process of a container that has its namespaces.
 pub(crate) struct Bundle {
     pub(crate) container: Container,
+    /// Apart from the container, since a spec below another user's directory is not read.
+    pub(crate) specs: tempfile::TempDir,
 }
 
 pub(crate) struct Created {
@@ -55,9 +57,9 @@ impl Bundle {
         let outside = container.path("outside");
         let spec =
             format!("cdiVersion: 0.5.0\nkind: v.com/c\ndevices:\n- name: x\n  containerEdits:\n{edits}\n");
-        rootfs::make(&container.path("cdi"), "");
-        fs::write(container.path("cdi/v.yaml"), spec.replace("OUTSIDE", outside.to_str().unwrap())).unwrap();
-        Bundle { container }
+        let specs = tempfile::tempdir().unwrap();
+        fs::write(specs.path().join("v.yaml"), spec.replace("OUTSIDE", outside.to_str().unwrap())).unwrap();
+        Bundle { container, specs }
     }
 
     /// The container after these commands in its mount namespace (`$R` is its root, `$O` outside).
@@ -121,7 +123,7 @@ impl Bundle {
             "sh",
             env!("CARGO_BIN_EXE_oci-hook-inject"),
         ]);
-        command.args(["prestart", "--device", "v.com/c=x", "--spec-dir"]).arg(self.container.path("cdi"));
+        command.args(["prestart", "--device", "v.com/c=x", "--spec-dir"]).arg(self.specs.path());
         command.env("C", pid.to_string());
         let before = mounts("self", self.container.path("").as_path());
         let ended = run(&mut command, state.as_bytes());

@@ -367,7 +367,7 @@ fn d1_a_mount_whose_source_is_missing_is_left_out_or_named() {
             format!("{}/link", host.path().display()),
             0,
             u8::from(!is_root).into(),
-            if is_root { "link of user 1001" } else { "" },
+            if is_root { "link owned by user 1001" } else { "" },
         ),
     ];
     for (source, status, mounts, word) in cases {

@@ -55,7 +55,7 @@ fn prestart_works_by_descriptors_in_the_containers_part() {
     let Some(created) = bundle.created("mount -t tmpfs tmpfs $R/dev") else { return };
     let container = &bundle.container;
     let state = container.state().replace("\"pid\":1", &format!("\"pid\":{}", created.process.id()));
-    let specs = container.path("cdi");
+    let specs = bundle.specs.path();
     let words = [env!("CARGO_BIN_EXE_oci-hook-inject"), "prestart", "--device", "v.com/c=x", "--spec-dir"];
     let words = [&words[..], &[specs.to_str().unwrap()]].concat();
     let Some((ended, calls)) = trace::traced(container, &CLASS, &words, state.as_bytes()) else { return };

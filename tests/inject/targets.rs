@@ -114,7 +114,7 @@ fn with_device_cgroup(bundle: &Bundle, created: &Created) -> Ended {
     let state = bundle.container.state().replace("\"pid\":1", &format!("\"pid\":{}", created.process.id()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook-inject"));
     command.args(["prestart", "--device-cgroup", "--device", "v.com/c=x", "--spec-dir"]);
-    run(command.arg(bundle.container.path("cdi")), state.as_bytes())
+    run(command.arg(bundle.specs.path()), state.as_bytes())
 }
 
 /// H8: what the container may open, all in its cgroup may.
