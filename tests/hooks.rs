@@ -143,7 +143,7 @@ fn a_file_of_another_maker_stays() {
 #[test]
 fn an_entry_that_gives_nothing_is_refused() {
     let directory = Directory::new();
-    assert_eq!(directory.hooks("install", &[]).0, Some(1));
+    assert_eq!(directory.hooks("install", &[]).0, Some(2));
     assert_eq!(directory.hooks("install", &["--allow-environment", "nonsense"]).0, Some(2));
     assert!(!directory.entry().exists());
 }

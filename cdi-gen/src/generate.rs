@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
+use libgpuspec::Root;
 use libgpuspec::cdi::{self, Reader, Spec, Version, readers_since};
 use libgpuspec::plan::plan;
 use libgpuspec::policy::{HostTools, Policy};
@@ -12,7 +13,7 @@ use libgpuspec::render::spec::{self, Format};
 use crate::convert::Target;
 use crate::discovery::{Discovery, VENDOR};
 use crate::output::{self, Status};
-use crate::{convert, hook, install};
+use crate::{convert, hook, install, specs};
 
 /// Makes a CDI spec for the GPUs and the driver of this host.
 #[derive(Debug, Args)]
@@ -92,7 +93,7 @@ impl Generate {
             ));
             return Ok(Some(spec));
         }
-        let engines = engines(&self.discovery.system()?)?;
+        let engines = engines(&self.readers()?)?;
         let Some(oldest) = engines.iter().min_by_key(|engine| engine.newest()) else { return Ok(Some(spec)) };
         if oldest.newest() >= version {
             return Ok(Some(spec));
@@ -102,6 +103,15 @@ impl Generate {
             oldest.newest()
         ));
         Ok(convert::fit(&spec, Reader::from(oldest)))
+    }
+
+    /// The system whose engines read the spec directory: the one that is looked at, or this one.
+    fn readers(&self) -> Result<Root> {
+        let system = self.discovery.system()?;
+        match specs::absolute(&self.spec_dir)?.starts_with(system.absolute_path()?) {
+            true => Ok(system),
+            false => Ok(Root::open("/".into())?),
+        }
     }
 
     fn format(&self) -> Format {

@@ -163,10 +163,9 @@ impl Install {
         let entry = &self.entry;
         let lists = [&entry.devices, &entry.annotations, &entry.environment];
         if lists.iter().all(|list| list.is_empty()) && entry.variables.is_empty() {
-            bail!(
-                "an entry that gives nothing to anybody: name --device, --allow-annotations, \
-                 --allow-environment or --environment-variable"
-            );
+            return Ok(output::usage(
+                "nothing is allowed: add --device, --allow-annotations, --allow-environment or --environment-variable",
+            ));
         }
         if entry.device_cgroup && self.place.engine == Engine::Podman {
             bail!("--device-cgroup: the config that podman's hook edits has the runtime do that");

@@ -56,7 +56,8 @@ struct CreateContainer {
     /// Let EGL list those GPUs only whose nodes are there
     #[arg(long)]
     application_profile: bool,
-    /// Fail where this step was not done: optional-mounts, links, device-links, loader, cuda-compat, device-files, profile
+    /// Fail where this step was not done: optional-mounts, links, device-links, loader, cuda-compat, device-files, profile,
+    /// modes
     #[arg(long, value_name = "STEP")]
     require: Vec<Step>,
     #[command(flatten)]

@@ -37,6 +37,8 @@ enum Failure {
 }
 
 const PROGRAM: &str = "oci-hook";
+/// Seconds for the lines of a run: standard error can be a pipe that nobody reads.
+const REPORT: u32 = 2;
 /// Some ten are open at a time.
 const MAX_FILES: u64 = 64;
 
@@ -93,6 +95,7 @@ fn run(job: Job) -> Result<Done, (Failure, Notice)> {
 
 fn finish(done: &Done) -> ExitCode {
     if !done.undone.is_empty() {
+        kernel::end_after(REPORT);
         let report = Report::open(PROGRAM);
         done.undone.iter().for_each(|one| report.say(Priority::Warning, &one.notice.0));
         report.finish();
@@ -104,6 +107,7 @@ fn finish(done: &Done) -> ExitCode {
 }
 
 fn fail((failure, notice): &(Failure, Notice)) -> ExitCode {
+    kernel::end_after(REPORT);
     say(Priority::Error, &notice.0);
     ExitCode::from(*failure as u8)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use super::{NAME, command, spec_directory, status, told};
+use super::{NAME, command, status, told};
 use crate::tree::Tree;
 
 const PODMAN: &str = "Package: podman\nStatus: install ok installed\nVersion: VERSION\n\n";
@@ -62,7 +62,7 @@ fn runtime_q_nodes_have_their_groups_and_old_engines_are_served() {
     ];
     for (podman, version, given, word) in cases {
         let Some(host) = host_with_groups(podman) else { return };
-        let (_directory, path) = spec_directory();
+        let path = host.path().join("etc/cdi");
         let output = generate(&host, &["--install", "--spec-dir", path.as_str()]);
         assert_eq!(status(&output), 0, "{podman:?}: {}", told(&output));
         let spec = fs::read_to_string(path.join(NAME)).unwrap();

@@ -187,3 +187,16 @@ fn the_hook_is_static() {
     let (start, length) = (number(dynamic + 8, 8), number(dynamic + 32, 8));
     assert!((start..start + length).step_by(16).all(|at| number(at, 8) != 1), "no DT_NEEDED");
 }
+
+/// N7: standard error can be a pipe that nobody reads.
+#[test]
+fn n7_a_full_pipe_as_standard_error_does_not_keep_the_hook() {
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // As much as it holds (pipe(7)).
+    std::io::Write::write_all(&mut writer, &[0; 65536]).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oci-hook"));
+    let command = command.args(ARGUMENTS).stdin(std::process::Stdio::null()).stderr(writer);
+    let started = std::time::Instant::now();
+    assert!(!command.status().unwrap().success());
+    assert!(started.elapsed() < std::time::Duration::from_secs(8), "{:?}", started.elapsed());
+}

@@ -15,6 +15,8 @@ pub(crate) struct Command {
     /// The directory that a root which is missing is copied from.
     pub(crate) template: Option<String>,
     pub(crate) settings: Option<String>,
+    /// The root is that of an OCI bundle.
+    pub(crate) has_bundle: bool,
     pub(crate) boots: bool,
     /// It has no scope of its own.
     pub(crate) keeps_unit: bool,
@@ -134,6 +136,22 @@ pub(crate) const MOUNTS: [(&str, &str); 6] = [
     ("OverlayReadOnly", "overlay-ro"),
 ];
 
+/// A long option by its whole name: getopt_long(3) takes any beginning that only one name has.
+///
+/// `None` where several names known here begin so: an older systemd-nspawn may know only one of them.
+fn whole(word: &str) -> Option<String> {
+    let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) else {
+        return Some(word.to_owned());
+    };
+    let name = long.split_once('=').map_or(long, |(name, _)| name);
+    let known = || LONG_FLAGS.iter().chain(&LONG_WITH_VALUE).filter(|known| known.starts_with(name));
+    match (known().any(|known| *known == name), known().next(), known().count()) {
+        (true, ..) | (_, None, _) => Some(word.to_owned()),
+        (false, Some(known), 1) => Some(format!("--{known}{}", long.get(name.len()..).unwrap_or_default())),
+        (false, Some(_), _) => None,
+    }
+}
+
 /// Whether the word behind an option is its value; `None` of one that is not known.
 fn has_value_behind(option: &str) -> Option<bool> {
     if let Some(long) = option.strip_prefix("--") {
@@ -158,6 +176,8 @@ pub(crate) struct Line<'a> {
     pub(crate) command: Command,
     /// An option of which nobody here knows whether the word behind it is its value, or the command.
     pub(crate) unclear: Option<&'a str>,
+    /// The beginning of more than one option's name.
+    pub(crate) ambiguous: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
@@ -177,7 +197,11 @@ impl<'a> Line<'a> {
                 line.others.extend((name == word).then(|| rest.next().cloned()).flatten());
                 continue;
             }
-            let behind = match (has_value_behind(word), rest.as_slice()) {
+            let named = whole(word).unwrap_or_else(|| {
+                line.ambiguous = Some(word);
+                word.clone()
+            });
+            let behind = match (has_value_behind(&named), rest.as_slice()) {
                 (Some(has), _) => has,
                 (None, [next, ..]) if !next.starts_with('-') => {
                     let is_clear = rest.as_slice().iter().any(|word| word == "--");
@@ -187,9 +211,9 @@ impl<'a> Line<'a> {
                 (None, _) => false,
             };
             let value = behind.then(|| rest.next().cloned()).flatten();
-            line.command.options.push(word.clone());
+            line.command.options.push(named.clone());
             line.command.options.extend(value.clone());
-            line.command.take(word, value);
+            line.command.take(&named, value);
         }
         line
     }
@@ -232,6 +256,7 @@ impl Command {
             "M" | "machine" => self.machine = value,
             "template" => self.template = value,
             "settings" => self.settings = value,
+            "oci-bundle" => self.has_bundle = true,
             "b" | "boot" => self.boots = true,
             "keep-unit" => self.keeps_unit = true,
             "register" => self.is_unregistered = value.is_some_and(|value| is_no(&value)),
@@ -349,6 +374,30 @@ mod tests {
         for (option, expected) in cases {
             assert_eq!(has_value_behind(option), expected, "{option}");
         }
+    }
+
+    /// H12: systemd-nspawn takes a beginning of a name, so the root that it starts must be the one that is looked at.
+    #[test]
+    fn h12_the_beginning_of_an_options_name_is_that_option() {
+        let cases = [
+            ("--direct=/m", "--directory=/m"),
+            ("--sett=override", "--settings=override"),
+            ("--temp=/t", "--template=/t"),
+            ("--oci=/b", "--oci-bundle=/b"),
+            ("--image=/i", "--image=/i"),
+            ("--bind=/x", "--bind=/x"),
+            ("--", "--"),
+            ("-D", "-D"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(whole(word).as_deref(), Some(expected));
+        }
+        // systemd 252 knows no --image-policy=.
+        let words = ["--imag=/i".to_owned()];
+        assert_eq!((whole("--imag=/i"), Line::read(&words, &[]).ambiguous), (None, Some("--imag=/i")));
+        assert_eq!(parsed("--direct=/m --sett=override").directory.as_deref(), Some("/m"));
+        assert_eq!(parsed("--direct /m -- ls").directory.as_deref(), Some("/m"));
+        assert!(parsed("--oci-b=/x").has_bundle && parsed("--oci-bundle /x").has_bundle);
     }
 
     #[test]

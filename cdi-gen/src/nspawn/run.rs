@@ -69,7 +69,12 @@ struct Among {
 
 impl Run {
     pub(crate) fn run(&self) -> Result<Status> {
-        let Line { others: ours, command, unclear } = Line::read(&self.words, &ours());
+        let Line { others: ours, command, unclear, ambiguous } = Line::read(&self.words, &ours());
+        if let Some(option) = ambiguous {
+            return Ok(output::usage(&format!(
+                "{option}: more than one option begins so; write its whole name"
+            )));
+        }
         if let Some(option) = unclear {
             return Ok(output::usage(&format!("{option}: not known here: put `--` before the command")));
         }
@@ -77,6 +82,11 @@ impl Run {
         let asked = asked(&self.flags, among)?;
         if asked.devices.names.is_empty() {
             return Ok(output::usage("no device: name one by --device, as vendor.com/class=name"));
+        }
+        if command.has_bundle {
+            return Ok(output::usage(
+                "--oci-bundle: not for `nspawn run`; `cdi-gen nspawn bundle` adds devices to a bundle",
+            ));
         }
         if command.settings.as_deref() == Some("override") {
             return Ok(output::usage(

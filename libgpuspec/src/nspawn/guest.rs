@@ -210,9 +210,17 @@ fn real_directory(root: &Root, path: &Utf8Path) -> Result<Option<Utf8PathBuf>> {
         return Err(Error::Format { path: path.to_owned(), reason });
     }
     match root.find(path)? {
-        Some(found) if found.entry.kind == Kind::Directory => found.real_path().map(Some),
+        Some(found) if found.entry.kind == Kind::Directory => {
+            Ok(Some(found.real_path()?).filter(|path| !is_mounted_over(path)))
+        }
         Some(_) | None => Ok(None),
     }
+}
+
+/// Whether systemd-nspawn mounts a file system of its own at or above a path: nothing of the tree is seen there, and no
+/// overlay can be mounted (systemd-nspawn(1)). The root is no library directory either.
+fn is_mounted_over(path: &Utf8Path) -> bool {
+    path == "/" || ["/proc", "/sys", "/dev", "/run", "/tmp"].iter().any(|top| path.starts_with(top))
 }
 
 /// The value, or nothing and a notice.

@@ -219,7 +219,15 @@ pub(super) fn kept(untrusted: &[u8]) -> String {
     text
 }
 
-/// What a file sets, as `NAME=VALUE`. A name alone would be given what systemd-nspawn has by that name, whoever wrote the
+/// Whether systemd takes this for the name of a variable (env-util, env_name_is_valid): with any other, systemd-nspawn
+/// does not start.
+pub(super) fn is_variable_name(name: &str) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+}
+
+/// What a file sets, as `NAME=VALUE`, without names that systemd ignores. A name alone would be given what systemd-nspawn has by that name, whoever wrote the
 /// file.
 pub fn environment(text: &[u8]) -> Vec<String> {
     let mut variables = Vec::new();
@@ -227,7 +235,9 @@ pub fn environment(text: &[u8]) -> Vec<String> {
         match (section.as_str(), key.as_str()) {
             ("Exec", "Environment") if value.is_empty() => variables.clear(),
             ("Exec", "Environment") => {
-                variables.extend(words(&value).into_iter().filter(|word| word.contains('=')));
+                let is_set =
+                    |word: &String| word.split_once('=').is_some_and(|(name, _)| is_variable_name(name));
+                variables.extend(words(&value).into_iter().filter(is_set));
             }
             _ => {}
         }

@@ -190,7 +190,8 @@ impl Directory {
     pub fn remove_empty(&self, name: &str) -> Result<bool> {
         match fs::unlinkat(&self.fd, self.component(name)?, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            // A link or a file of that name was not made here.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(self.error(name, "removing the directory", errno)),
         }
     }

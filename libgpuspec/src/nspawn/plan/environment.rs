@@ -8,6 +8,7 @@ use super::draft::Draft;
 use super::place::{MODULES, SEARCHED};
 use crate::Notice;
 use crate::nspawn::guest::{Layout, Libc, OPENCL};
+use crate::nspawn::settings_file::is_variable_name;
 use crate::nspawn::{Content, Loader, TREE};
 
 /// systemd's default, with what a split /usr wants (sd-path, DEFAULT_PATH).
@@ -19,7 +20,12 @@ const DRIVERS: &str = "share/OpenCL/vendors";
 /// The spec's own, then those of the tree; what the spec sets itself is only added to where it is a list.
 pub(super) fn gather(draft: &mut Draft<'_>, env: &[String], loader: &Loader) {
     for (name, value) in env.iter().filter_map(|pair| pair.split_once('=')) {
-        draft.environment.insert(name.to_owned(), value.to_owned());
+        if is_variable_name(name) {
+            draft.environment.insert(name.to_owned(), value.to_owned());
+        } else {
+            let text = format!("{name}: not the name of a variable that systemd accepts; left out");
+            draft.notices.push(Notice(text));
+        }
     }
     let directories: BTreeSet<String> = draft
         .libraries

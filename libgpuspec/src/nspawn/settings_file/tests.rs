@@ -146,6 +146,12 @@ fn a_machines_own_command_line_is_known() {
     }
 }
 
+#[test]
+fn names_that_systemd_ignores_are_no_variables() {
+    let text = b"[Exec]\nEnvironment=A=1 BAD-NAME=1 9X=2 -x=1 =3 _b2=4 a.b=5\n";
+    assert_eq!(environment(text), ["A=1", "_b2=4"]);
+}
+
 proptest! {
     #[test]
     fn added_and_removed_leaves_any_text_as_it_was(text in proptest::collection::vec(any::<u8>(), 0..60)) {
