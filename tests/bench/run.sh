@@ -62,7 +62,8 @@ bench_hook() {
 
 # oci-hook-inject as podman calls it, with podman's own config and one spec of 64 mounts (and a hook, and two GPUs).
 bench_precreate() {
-  generate_json | jq '.containerEdits.mounts |= (. + [range(64 - length) | {hostPath: "/bench/\(.)", containerPath: "/bench/\(.)",
+  # A source that is missing would be an error.
+  generate_json | jq '.containerEdits.mounts |= (. + [range(64 - length) | {hostPath: "/etc/passwd", containerPath: "/bench/\(.)",
     options: ["ro", "nosuid", "nodev", "bind"]}])' >/etc/cdi/nvidia.json
   mkdir "$ROOM/hooks.d"
   jq -n --arg out "$ROOM/config.json" '{version: "1.0.0", hook: {path: "/bin/sh", args: ["sh", "-c", "tee \($out)"]},
