@@ -177,3 +177,24 @@ fn n6_no_name_of_a_tree_makes_a_line_of_its_own() {
     assert_eq!(cleanup().status, Some(0));
     place.assert_untouched("after the stop");
 }
+
+/// H3: a directory of states that another user owns or can write to is not used.
+#[test]
+fn h3_a_directory_of_states_that_others_can_change_is_refused() {
+    if !is_private("held::h3_a_directory_of_states_that_others_can_change_is_refused") {
+        return;
+    }
+    let place = Place::new(DEBIAN);
+    for (path, owner, mode) in
+        [("/run/gpuspec", 1001, 0o755), ("/run/gpuspec", 0, 0o777), (STATES, 1001, 0o755)]
+    {
+        fs::create_dir_all(STATES).unwrap();
+        std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let ended = prepare(&[]);
+        assert_eq!(ended.status, Some(85), "{path}: {ended:?}");
+        assert!(ended.stderr.contains("states of machines are root's alone"), "{path}: {ended:?}");
+        fs::remove_dir_all("/run/gpuspec").unwrap();
+    }
+    place.assert_untouched("nothing was prepared");
+}

@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::Root;
 use crate::error::{Error, Result};
-use crate::root::{Directory, Lock};
+use crate::root::{Directory, Lock, Owners};
 
 /// The states of all machines.
 pub const STATES: &str = "/run/gpuspec/nspawn";
@@ -53,9 +53,19 @@ impl<'a> State<'a> {
     /// The same once the directory of all states is closed to users of this host: views, sockets and nodes in a state
     /// are for its root and the machine. A directory that an earlier version made is closed too.
     fn closed(self) -> Result<State<'a>> {
-        match self.states.set_mode(CLOSED) {
+        match self.owned().and_then(|()| self.states.set_mode(CLOSED)) {
             Ok(()) => Ok(self),
             Err(error) => self.close().and(Err(error)),
+        }
+    }
+
+    /// An error if another user could rename or replace states.
+    fn owned(&self) -> Result<()> {
+        match self.host.exposed(STATES.into(), &Owners::caller())? {
+            None => Ok(()),
+            Some((part, exposure)) => {
+                Err(Error::Machine(format!("{part} {exposure}; states of machines are root's alone")))
+            }
         }
     }
 
