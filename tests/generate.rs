@@ -446,3 +446,11 @@ fn a_full_disk_under_stderr_is_no_crash() {
     let output = command.stderr(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{:?}", output.status);
 }
+
+/// H13: a link in a driver root other than `/` must not lead the hook to a socket of this host.
+#[test]
+fn h13_no_optional_mount_is_listed_for_another_driver_root() {
+    let output = generate(host().path(), &[]);
+    let spec = String::from_utf8(output.stdout).unwrap();
+    assert!(spec.contains("create-container") && !spec.contains("--optional-mount"), "{spec}");
+}

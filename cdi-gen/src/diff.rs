@@ -6,7 +6,7 @@ use clap::Args;
 use libgpuspec::cdi::{self, Difference};
 use serde_json::Value;
 
-use crate::output::{self, Status};
+use crate::output::{self, Status, one_line};
 use crate::specs;
 
 /// Says what is different between two specs in meaning, one line a difference.
@@ -35,7 +35,7 @@ impl Diff {
         let text = if self.json {
             serde_json::to_string_pretty(&found)? + "\n"
         } else {
-            found.iter().map(line).collect()
+            found.iter().map(|one| one_line(&line(one)) + "\n").collect()
         };
         output::text(&text)?;
         Ok(if found.is_empty() { Status::Done } else { Status::Stale })
@@ -45,9 +45,9 @@ impl Diff {
 fn line(difference: &Difference) -> String {
     let Difference { path, before, after } = difference;
     match (before, after) {
-        (Some(before), Some(after)) => format!("~ {path}: {} -> {}\n", shown(before), shown(after)),
-        (Some(before), None) => format!("- {path}: {}\n", shown(before)),
-        (None, Some(after)) => format!("+ {path}: {}\n", shown(after)),
+        (Some(before), Some(after)) => format!("~ {path}: {} -> {}", shown(before), shown(after)),
+        (Some(before), None) => format!("- {path}: {}", shown(before)),
+        (None, Some(after)) => format!("+ {path}: {}", shown(after)),
         (None, None) => String::new(),
     }
 }

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::apply::OptionalMount;
 use crate::cdi::{ContainerEdits, Device, DeviceNode, Hook, Mount, Spec, minimum_version};
 use crate::inventory::{DriverFile, Gpu, Inventory, Library, Node};
 use crate::policy::{HostTools, Policy};
@@ -170,14 +169,11 @@ fn x_module_directory(library: &Library, sort: &str) -> Utf8PathBuf {
 /// The one hook: mounts what daemons have, makes the links, and makes the loader know the libraries.
 fn hook(vendor: &Vendor, inventory: &Inventory, wanted: &Wanted<'_>, policy: &Policy) -> Hook {
     let mut args = vec!["oci-hook".to_owned(), "create-container".to_owned()];
-    // Whether a daemon runs is of no moment here: it may start and stop as long as the spec lives.
-    for rule in vendor.optional {
-        let source = below(&policy.driver_root, rule.path.into());
-        let mount = format!("{}:{source}::{}", rule.kind.word(), rule.path);
-        // A driver root of an odd name must not cost a start.
-        if mount.parse::<OptionalMount>().is_ok() {
-            args.extend(["--optional-mount".to_owned(), mount]);
-        }
+    // The spec outlives each start and stop of a daemon, so its rule is always listed. The hook resolves the path from
+    // this host's root, out of which a link in another driver root would lead.
+    for rule in vendor.optional.iter().filter(|_| policy.driver_root == "/") {
+        let mount = format!("{}:{1}::{1}", rule.kind.word(), rule.path);
+        args.extend(["--optional-mount".to_owned(), mount]);
     }
     for (path, target) in wanted.links() {
         args.extend(["--link".to_owned(), format!("{target}::{path}")]);
