@@ -99,21 +99,22 @@ pub(crate) fn warning(text: &str) {
 /// Most lines about anomalies that one command prints.
 pub(crate) const MAX_NOTICES: usize = 100;
 
-/// The same, as warnings.
+/// Warnings, each a line, and a count of those beyond the limit.
 pub(crate) fn warnings(lines: &[String]) {
-    let (shown, more) = line::first(lines, MAX_NOTICES);
-    shown.iter().for_each(|line| warning(line));
-    if more > 0 {
-        warning(&format!("{more} more warnings like these"));
-    }
+    limited(lines, "warnings", warning);
 }
 
-/// Anomalies that did not stop the work, each a line, and a count of those beyond the limit.
+/// Anomalies that did not stop the work, likewise.
 pub(crate) fn notices(notices: &[Notice]) {
-    let (shown, more) = line::first(notices, MAX_NOTICES);
-    shown.iter().for_each(|notice| note(&notice.0));
+    let lines: Vec<&str> = notices.iter().map(|notice| notice.0.as_str()).collect();
+    limited(&lines, "notices", note);
+}
+
+fn limited<T: AsRef<str>>(lines: &[T], what: &str, print: fn(&str)) {
+    let (shown, more) = line::first(lines, MAX_NOTICES);
+    shown.iter().for_each(|line| print(line.as_ref()));
     if more > 0 {
-        note(&format!("{more} more notices like these"));
+        print(&format!("{more} more {what} like these"));
     }
 }
 

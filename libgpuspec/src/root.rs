@@ -53,6 +53,9 @@ pub use watch::{Changes, Stamp, Watch};
 /// Most entries of one directory, more being an error; ten times the largest library directory seen.
 const MAX_ENTRIES: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
+/// Most links on the way to one file, as many as the kernel follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
 /// How often a walk that a rename disturbed is tried again (openat2(2), EAGAIN).
 const MAX_TRIES: u32 = 128;
 

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Closes all but the standard ones, before anything else is done; without close_range(2) (Linux before 5.9) they stay.
 pub fn close_inherited() {
@@ -24,10 +25,19 @@ pub fn ignore_file_size_signal() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Has the kernel end this process by SIGALRM after so many seconds; 0 cancels that.
+/// Has the kernel end this process by SIGALRM after this time, in whole seconds and at least one.
 ///
 /// It ends a process that waits for a file system too, as long as the wait can be killed.
-pub fn end_after(seconds: u32) {
+pub fn end_after(limit: Duration) {
+    alarm(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1));
+}
+
+/// Cancels [`end_after`].
+pub fn cancel_end() {
+    alarm(0);
+}
+
+fn alarm(seconds: u32) {
     // SAFETY: the set is initialised before it is read, and lives until after the calls. A signal's default action
     // runs no code of this process.
     unsafe {

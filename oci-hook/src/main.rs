@@ -9,6 +9,7 @@
 mod sealed;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use libgpuspec::apply::{self, Step, Undone, container};
@@ -37,8 +38,8 @@ enum Failure {
 }
 
 const PROGRAM: &str = "oci-hook";
-/// Seconds for the lines of a run: standard error can be a pipe that nobody reads.
-const REPORT: u32 = 2;
+/// For the lines of a run: standard error can be a pipe that nobody reads.
+const REPORT: Duration = Duration::from_secs(2);
 /// Some ten are open at a time.
 const MAX_FILES: u64 = 64;
 

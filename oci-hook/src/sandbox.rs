@@ -77,7 +77,7 @@ pub fn timed<T: Send + 'static>(
             receiver.recv_timeout(limit).map_err(|_| Lost::Deadline)
         }
         Err(_) => {
-            kernel::end_after(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1));
+            kernel::end_after(limit);
             Ok(work())
         }
     }

@@ -25,14 +25,14 @@ impl Watch {
         let wait = move || {
             if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 // Standard error can be a pipe that nobody reads.
-                kernel::end_after(1);
+                kernel::end_after(Duration::from_secs(1));
                 end();
             }
         };
         if thread::Builder::new().stack_size(STACK).spawn(wait).is_ok() {
             return Watch(Some(keep));
         }
-        kernel::end_after(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1));
+        kernel::end_after(limit);
         Watch(None)
     }
 }
@@ -40,7 +40,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if self.0.is_none() {
-            kernel::end_after(0);
+            kernel::cancel_end();
         }
     }
 }

@@ -123,7 +123,7 @@ const IMAGES: [Image; 12] = [
         has_cache: true,
     },
     Image {
-        name: "a list that sorts ahead of ours",
+        name: "a list that sorts before the hook's",
         page: "etc/ld.so.conf = include ld.so.conf.d/*.conf\\n\netc/ld.so.conf.d/00-cuda.conf = /opt/a\\n",
         libraries: &[("opt/a", "libfoo.so.1"), ("opt/a", "libcuda.so.1"), ("opt/b", "libfoo.so.1")],
         driver: "opt/b",

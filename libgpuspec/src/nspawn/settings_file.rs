@@ -227,8 +227,8 @@ pub(super) fn is_variable_name(name: &str) -> bool {
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
-/// What a file sets, as `NAME=VALUE`, without names that systemd ignores. A name alone would be given what systemd-nspawn has by that name, whoever wrote the
-/// file.
+/// What a file sets, as `NAME=VALUE`, without names that systemd ignores. A name alone would be given
+/// what systemd-nspawn has by that name, even if an untrusted user wrote the file.
 pub fn environment(text: &[u8]) -> Vec<String> {
     let mut variables = Vec::new();
     for Assignment { section, key, value } in assignments(text) {

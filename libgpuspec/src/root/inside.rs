@@ -13,12 +13,10 @@ use rustix::mount::{self, OpenTreeFlags, UnmountFlags};
 
 use super::cover::attach;
 use super::directory::on_one_mount;
+use super::kernel_fs::{TMPFS, system_of};
 use super::mountinfo::Peers;
 use super::{ClonedMount, Directory, Entry, Found, Kind, Root, view};
 use crate::error::{Error, Result};
-
-/// statfs(2), and what devtmpfs says too; rustix has no name for it.
-const TMPFS_MAGIC: fs::FsWord = 0x0102_1994;
 
 impl Root {
     /// What must be made for something to be at `path`, outermost first.
@@ -50,7 +48,7 @@ impl Root {
 
     fn is_transient_directory(&self, directory: &Directory, hosts: &Peers) -> Result<bool> {
         let failed = |errno| directory.error(".", "asking for its file system", errno);
-        if fs::fstatfs(&directory.fd).map_err(failed)?.f_type != TMPFS_MAGIC {
+        if system_of(directory.fd.as_fd()).map_err(failed)? != TMPFS {
             return Ok(false);
         }
         let device = fs::fstat(&directory.fd).map_err(failed)?.st_dev;

@@ -37,9 +37,9 @@ const KERNELS: [fs::FsWord; 19] = [
 ];
 
 /// statfs(2), and what devtmpfs says too.
-const TMPFS: fs::FsWord = 0x0102_1994;
+pub(super) const TMPFS: fs::FsWord = 0x0102_1994;
 
-fn system_of(fd: BorrowedFd<'_>) -> rustix::io::Result<fs::FsWord> {
+pub(super) fn system_of(fd: BorrowedFd<'_>) -> rustix::io::Result<fs::FsWord> {
     Ok(fs::fstatfs(fd)?.f_type)
 }
 

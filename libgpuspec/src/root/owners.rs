@@ -6,11 +6,9 @@ use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Entry, Kind, Root};
+use super::{Entry, Kind, MAX_LINKS, Root};
 use crate::error::{Error, Result};
 
-/// Most links on the way to one file (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 /// /proc/self/uid_map of the initial user namespace (user_namespaces(7)).
 const INITIAL: [&str; 3] = ["0", "0", "4294967295"];
 /// The longest map and the longest number that is read.

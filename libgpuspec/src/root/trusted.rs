@@ -9,11 +9,9 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{self, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{Found, Owners, Root};
+use super::{Found, MAX_LINKS, Owners, Root};
 use crate::error::{Error, Result};
 
-/// The kernel's own limit (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 /// Each directory on the way is held open, and the hook may have 64 files.
 const MAX_DEPTH: usize = 40;
 const WORLD_WRITABLE: u32 = 0o002;

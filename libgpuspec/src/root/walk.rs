@@ -12,11 +12,9 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::owners::in_user_namespace;
-use super::{Entry, Kind, Root, descriptor_path, mountinfo};
+use super::{Entry, Kind, MAX_LINKS, Root, descriptor_path, mountinfo};
 use crate::error::{Error, Result};
 
-/// As many links as the kernel follows (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 /// FUSE_SUPER_MAGIC of linux/magic.h: a user can mount such a file system, and it reports any owner.
 const FUSE: fs::FsWord = 0x6573_5546;
 const STICKY: u32 = 0o1000;

@@ -20,16 +20,15 @@ const GRACE: Duration = Duration::from_secs(1);
 ///
 /// Where no process can be had, this one does the work, and the kernel ends it at the deadline.
 pub(crate) fn run(work: impl FnOnce() -> u8) -> Result<ExitCode, String> {
-    let seconds = u32::try_from(DEADLINE.as_secs()).unwrap_or(u32::MAX);
     match kernel::fork() {
         Ok(Forked::Parent(child)) => wait(child),
         Ok(Forked::Child) => {
             end_with_parent();
-            kernel::end_after(seconds);
+            kernel::end_after(DEADLINE);
             process::exit(work().into())
         }
         Err(_) => {
-            kernel::end_after(seconds);
+            kernel::end_after(DEADLINE);
             Ok(work().into())
         }
     }

@@ -79,22 +79,25 @@ fn main() -> ExitCode {
     let is_of_a_unit =
         matches!(command, Command::NspawnPrepare(_) | Command::NspawnReport(_) | Command::NspawnCleanup(_));
     let report = if is_of_a_unit { Report::standard_error(PROGRAM) } else { Report::open(PROGRAM) };
+    let (limit, class) =
+        if is_of_a_unit { (watch::MACHINE, Class::Container) } else { (DEADLINE, Class::Machine) };
+    let watched = || watched(limit, class, is_of_a_unit);
     let done = match command {
         Command::Prestart(entry) => return prestarted(&entry, &report),
         Command::Precreate(entry) => {
-            let _watch = watched(DEADLINE, Class::Machine, is_of_a_unit);
+            let _watch = watched();
             precreate::run(&entry, &report)
         }
         Command::NspawnPrepare(asked) => {
-            let _watch = watched(watch::MACHINE, Class::Container, is_of_a_unit);
+            let _watch = watched();
             nspawn::prepare(&asked, &report)
         }
         Command::NspawnReport(asked) => {
-            let _watch = watched(watch::MACHINE, Class::Container, is_of_a_unit);
+            let _watch = watched();
             nspawn::report(&asked, &report)
         }
         Command::NspawnCleanup(asked) => {
-            let _watch = watched(watch::MACHINE, Class::Container, is_of_a_unit);
+            let _watch = watched();
             nspawn::cleanup(&asked, &report)
         }
         Command::Nothing => Ok(()),

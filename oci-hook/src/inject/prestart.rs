@@ -92,7 +92,7 @@ fn give(
         let rules = rules(&nodes).and_then(|rules| cgroup::allow(created, &rules));
         report.tell(&rules.map_err(failed(Class::Cgroup))?);
     }
-    // Told by the machine's own paths, which may mean others in the container's namespace.
+    // Read before the namespace changes: the bundle's path may mean another directory in the container's.
     let place = state.place().map_err(|error| Failure::new(Class::Input, &error))?;
     // In a user namespace its file could not be removed.
     let locks = (created.users() == Users::Machine).then(Locks::open);
